@@ -1,0 +1,71 @@
+/*
+ * A QEMU process: finding the binary, learning what it is, starting it with inherited sockets,
+ * noticing its death, ending it in every case. Nothing it uses has a name in the file system.
+ */
+#ifndef RINGLAB_QEMU_H
+#define RINGLAB_QEMU_H
+
+#include "qtest_client/machine.h"
+#include "qtest_client/qmp.h"
+#include "qtest_client/qtest.h"
+
+#define QEMU_ERROR (qemu_error_quark())
+GQuark qemu_error_quark(void);
+
+enum qemu_error {
+    QEMU_ERROR_NOT_FOUND,   /* no binary */
+    QEMU_ERROR_UNSUPPORTED, /* this QEMU has no such accelerator, machine or device */
+    QEMU_ERROR_START,       /* it exited while starting; the message has its last lines */
+    QEMU_ERROR_DIED,        /* it was there and is gone: signal or exit code, last lines */
+    QEMU_ERROR_SYSTEM,
+};
+
+/* What a binary is; asked once per binary and kept for the life of this process. */
+struct qemu_info {
+    char *path;
+    int major, minor, micro;
+    char *package;       /* "Debian 1:7.2+..." or "" */
+    char **accelerators; /* NULL-terminated: "tcg", "kvm" ... */
+    char **devices;      /* NULL-terminated, sorted: every name -device takes */
+};
+/* $RINGLAB_QEMU if set, else qemu-system-x86_64 on PATH. Owned by the function. */
+const struct qemu_info *qemu_info_get(GError **error);
+bool qemu_info_has_device(const struct qemu_info *info, const char *name);
+bool qemu_info_has_accelerator(const struct qemu_info *info, const char *name);
+/* The device name nearest to `name`, or NULL; for messages. */
+const char *qemu_info_nearest_device(const struct qemu_info *info, const char *name);
+
+struct qemu;
+
+struct qemu_options {
+    const char *name;           /* for messages: "m", "left" ... */
+    enum machine_board board;
+    const char *accelerator;    /* NULL: qtest where there is one, else tcg */
+    uint64_t ram_bytes;         /* 0: 16 MiB */
+    int ram_fd;                 /* machine RAM as shared memory behind this descriptor; -1: QEMU's own */
+    const char *const *args;    /* more arguments, NULL-terminated; may be NULL */
+    const int *inherit_fds;     /* descriptors the arguments name by number; kept open, same number */
+    unsigned n_inherit_fds;
+    unsigned timeout_ms;        /* for start and each reply; 0: 5000 */
+};
+
+/* Starts a QEMU with the parking ROM in its vCPU (`-accel qtest` needs none), qtest and QMP on
+ * inherited socket pairs, its working folder a private one that has no name any more, its standard
+ * error kept. Returns when QMP has greeted and qtest has answered once. The child is killed when the
+ * thread that started it dies. */
+struct qemu *qemu_start(const struct qemu_options *options, GError **error);
+/* Ends it: SIGTERM is not waited for, SIGKILL always works; reaps it. */
+void qemu_free(struct qemu *qemu);
+
+struct qtest *qemu_qtest(struct qemu *qemu);
+struct qmp *qemu_qmp(struct qemu *qemu);
+int qemu_pid(const struct qemu *qemu);
+/* Whether it is still running; if not, *reason (freed with g_free) says how it ended: "was killed by
+ * signal 9 (Killed)", "exited with status 1", then its last lines. */
+bool qemu_is_alive(struct qemu *qemu, char **reason);
+/* What it wrote to standard error so far. */
+char *qemu_log(struct qemu *qemu);
+/* The command line, quoted for a shell. */
+char *qemu_command_line(struct qemu *qemu);
+
+#endif
