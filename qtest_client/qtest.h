@@ -26,6 +26,7 @@ enum qtest_error {
     QTEST_ERROR_OVERSIZED, /* a reply longer than any this command can have */
     QTEST_ERROR_TIMEOUT,   /* no reply, or no interrupt, before the deadline */
     QTEST_ERROR_INVALID,   /* an argument that must not be sent; nothing was sent */
+    QTEST_ERROR_CANCELLED, /* the cancel descriptor became readable while waiting */
     QTEST_ERROR_SYSTEM,    /* a system call failed */
 };
 
@@ -49,6 +50,8 @@ void qtest_set_timeout(struct qtest *q, unsigned timeout_ms);
  * meanwhile saves the wake-up of a sleeping processor, which is most of a round trip. */
 void qtest_set_spin(struct qtest *q, unsigned spin_us);
 int qtest_fd(const struct qtest *q);
+/* Waits end early, with CANCELLED, once `fd` is readable (nothing is read from it); -1: none. */
+void qtest_set_cancel_fd(struct qtest *q, int fd);
 /* Lines sent so far: every command, however it was sent. */
 uint64_t qtest_n_commands(const struct qtest *q);
 
