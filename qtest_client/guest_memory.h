@@ -42,7 +42,6 @@ struct guest_region {
     char *note;         /* one line if `prefer` fell back: why, and how to enable; else NULL */
     GHashTable *allocations; /* offset -> length; private */
     uint64_t alloc_from;     /* private: allocations lie at or above this offset */
-    uint64_t alloc_hint;
 };
 
 /* Backed by a memfd (with huge pages: MFD_HUGETLB). `size` is rounded up to the page size; extra
