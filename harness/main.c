@@ -1,0 +1,16 @@
+/*
+ * The `ringlab` program: the table of its commands. Each command lives in a file of its own.
+ */
+#include "harness/cmd.h"
+
+#include <locale.h>
+
+static const struct command commands[] = {
+    {NULL, NULL, NULL, NULL},
+};
+
+int main(int argc, char **argv)
+{
+    setlocale(LC_CTYPE, "");
+    return cmd_dispatch(commands, argc, argv);
+}
