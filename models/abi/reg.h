@@ -22,9 +22,9 @@ enum abi_access {
 
 /* Properties of a register beside its access. */
 enum abi_flags {
-    ABI_VARIES = 1u << 0, /* the reset value depends on how the device was configured */
-    ABI_UNSAFE = 1u << 1, /* a write of arbitrary bits may hang or remove the device: probing by
-                             writing leaves it alone */
+    ABI_VARIES = 1u << 0,   /* the reset value depends on how the device was configured */
+    ABI_UNSAFE = 1u << 1,   /* a write of arbitrary bits may hang or remove the device: probing by
+                               writing leaves it alone */
     ABI_VOLATILE = 1u << 2, /* changes by itself (a clock, a counter): its value is not compared */
 };
 
@@ -44,8 +44,8 @@ struct abi_reg {
     uint32_t offset;
     uint8_t width;
     enum abi_access access;
-    uint32_t flags; /* enum abi_flags */
-    uint64_t reset; /* value after reset; 0 and without meaning with ABI_VARIES */
+    uint32_t flags;                 /* enum abi_flags */
+    uint64_t reset;                 /* value after reset; 0 and without meaning with ABI_VARIES */
     const struct abi_field *fields; /* or NULL */
     uint16_t n_fields;
     uint16_t count;  /* 1 unless an array */
@@ -69,15 +69,22 @@ enum abi_where {
     ABI_AT_CAP,        /* config space, at the capability with id `id` */
     ABI_AT_BAR,        /* BAR `id`, at `offset` */
     ABI_AT_VIRTIO_CAP, /* where the virtio vendor capability of cfg_type `id` points */
+    ABI_AT_VIRTIO_CFG, /* config space, at the virtio vendor capability of cfg_type `id` itself */
     ABI_AT_MSIX_TABLE, /* where the MSI-X capability says the table lies */
     ABI_AT_MSIX_PBA,   /* where the MSI-X capability says the pending bits lie */
 };
 
+/* When a block lies there: legacy virtio devices move registers as MSI-X is switched on and off. */
+enum abi_when { ABI_ALWAYS, ABI_WITH_MSIX, ABI_WITHOUT_MSIX };
+
+/* A placement whose BAR or capability a function lacks is passed over: not every variant of a
+ * device has all of its blocks. */
 struct abi_placement {
     const struct abi_block *block;
     enum abi_where where;
     uint8_t id;
     uint32_t offset;
+    enum abi_when when;
 };
 
 /* A known device: which ids it answers with and which blocks it has beyond those of every PCI
@@ -94,6 +101,27 @@ struct abi_device {
 /* All known devices, and the blocks every PCI function may have. */
 extern const struct abi_device *const abi_devices[];
 extern const size_t abi_n_devices;
+
+/* The device that answers with these ids, or NULL. */
+const struct abi_device *abi_find_device(uint16_t vendor_id, uint16_t device_id);
+/* The config header of a header type (0 or 1; the multi-function bit is ignored), or NULL. */
+const struct abi_block *abi_header_block(uint8_t header_type);
+/* The block of a standard capability, or NULL if it is not known. `control` is the 16-bit word at
+ * its offset 2, which says how long MSI and PCI Express capabilities are. The size of the block
+ * counts from the capability's first byte. */
+const struct abi_block *abi_capability_block(uint8_t cap_id, uint16_t control);
+extern const struct abi_block abi_msix_table_block; /* repeats, one entry per vector */
+extern const struct abi_block abi_msix_pba_block;   /* repeats, 64 vectors per element */
+
+/* What register lists (`X_REGISTERS(R)`) and field lists (`X_FIELDS(F)`) in the headers of this
+ * folder are made into there: enumerators for code. tables.c makes the tables out of the same
+ * lists. R(CONSTANT, name, offset, width, access, flags, reset, repeat, fields, what) repeat:
+ * ABI_ONE or ABI_MANY(count, stride); fields: ABI_NONE or ABI_FIELDS(prefix) F(CONSTANT, name, lsb,
+ * bits, what) A register's constant is its offset in its block. A field's constant is its mask;
+ * CONSTANT_SHIFT is its lowest bit. */
+#define ABI_ENUM_OFFSET(constant, name, offset, ...) constant = (offset),
+#define ABI_ENUM_FIELD(constant, name, lsb, bits, what)                                            \
+    constant = ((((UINT64_C(1) << ((bits)-1)) << 1) - 1) << (lsb)), constant##_SHIFT = (lsb),
 
 #define ABI_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
