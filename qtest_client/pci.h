@@ -42,12 +42,13 @@ struct pci_bus;
 /* A register block of this device, resolved to where it can be accessed. */
 struct pci_block {
     const struct abi_block *abi;
-    char *name;      /* the block's name; a second one of the same name gets a number */
-    bool in_config;  /* config space at `offset`, else BAR `bar` at `offset` */
+    char *name;     /* the block's name; a second one of the same name gets a number */
+    bool in_config; /* config space at `offset`, else BAR `bar` at `offset` */
     uint8_t bar;
     uint32_t offset;
-    uint32_t size;   /* bytes */
-    uint32_t count;  /* elements of a repeating block, else 1 */
+    uint32_t size;      /* bytes */
+    uint32_t count;     /* elements of a repeating block, else 1 */
+    enum abi_when when; /* whether MSI-X must be on or off for it to be there */
 };
 
 struct pci_device {
@@ -57,15 +58,17 @@ struct pci_device {
     uint16_t vendor_id, device_id;
     uint32_t class_code; /* 24 bits */
     uint8_t revision;
-    uint8_t header_type; /* without the multi-function bit */
-    uint8_t interrupt_pin; /* 0 none, 1 A .. 4 D */
+    uint8_t header_type;                    /* without the multi-function bit */
+    uint8_t secondary_bus, subordinate_bus; /* bridges: the buses behind it; else 0 */
+    uint8_t interrupt_pin;                  /* 0 none, 1 A .. 4 D */
     bool is_express;
     struct pci_bar bars[PCI_N_BARS];
-    GArray *capabilities;  /* struct pci_capability, in list order */
+    GArray *capabilities;         /* struct pci_capability, in list order */
     const struct abi_device *abi; /* NULL if the device is not known */
-    GPtrArray *blocks;     /* struct pci_block * */
-    uint8_t msix_cap;      /* config offset of the MSI-X capability, or 0 */
-    uint16_t msix_n;       /* vectors in its table */
+    GPtrArray *blocks;            /* struct pci_block * */
+    uint8_t msix_cap;             /* config offset of the MSI-X capability, or 0 */
+    uint16_t msix_n;              /* vectors in its table */
+    bool msix_enabled;            /* as last written through configuration space */
 };
 
 /* ---- the bus ---- */
@@ -126,23 +129,24 @@ struct pci_block *pci_find_block(struct pci_device *dev, const char *name, GErro
 /* NULL with NOT_FOUND naming the nearest register. */
 const struct abi_reg *pci_find_register(const struct pci_block *block, const char *name,
                                         GError **error);
-const struct abi_field *pci_find_field(const struct abi_reg *reg, const char *name,
-                                       GError **error);
+const struct abi_field *pci_find_field(const struct abi_reg *reg, const char *name, GError **error);
 /* Raw access inside a block. */
 bool pci_block_read(struct pci_device *dev, const struct pci_block *block, uint32_t offset,
                     unsigned width, uint64_t *value, GError **error);
 bool pci_block_write(struct pci_device *dev, const struct pci_block *block, uint32_t offset,
                      unsigned width, uint64_t value, GError **error);
 /* Register of element `index` (0 unless block or register repeat). A value too wide is INVALID. */
-bool pci_reg_read(struct pci_device *dev, const struct pci_block *block,
-                  const struct abi_reg *reg, uint32_t index, uint64_t *value, GError **error);
-bool pci_reg_write(struct pci_device *dev, const struct pci_block *block,
-                   const struct abi_reg *reg, uint32_t index, uint64_t value, GError **error);
-/* Which block and register an access to this device's config space or BAR hits; for traces.
- * False if none. */
+bool pci_reg_read(struct pci_device *dev, const struct pci_block *block, const struct abi_reg *reg,
+                  uint32_t index, uint64_t *value, GError **error);
+bool pci_reg_write(struct pci_device *dev, const struct pci_block *block, const struct abi_reg *reg,
+                   uint32_t index, uint64_t value, GError **error);
+/* The register that byte `offset` of the block belongs to (and of which element), or NULL. */
+const struct abi_reg *pci_block_register_at(const struct pci_block *block, uint32_t offset,
+                                            uint32_t *index);
+/* Which block, and which register in it (NULL: a hole), an access to one of this device's BARs
+ * hits; for traces. False if none. */
 bool pci_device_decode(struct pci_device *dev, const struct machine_access *access,
-                       const struct pci_block **block, const struct abi_reg **reg,
-                       uint32_t *index);
+                       const struct pci_block **block, const struct abi_reg **reg, uint32_t *index);
 /* "00:04.0 virtio-net-pci" */
 char *pci_device_describe(const struct pci_device *dev);
 /* The candidate nearest to `word` by edit distance, or NULL if none is near; for messages. */
