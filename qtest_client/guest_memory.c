@@ -312,70 +312,101 @@ uint64_t guest_region_allocated(const struct guest_region *r)
 
 /* ---- the guest's map ---- */
 
+struct mapping {
+    struct guest_region *region;
+    uint64_t gpa;
+};
+
 struct guest_memory {
-    GPtrArray *regions;
+    GArray *mappings; /* struct mapping */
 };
 
 struct guest_memory *guest_memory_new(void)
 {
     struct guest_memory *m = g_new0(struct guest_memory, 1);
-    m->regions = g_ptr_array_new();
+    m->mappings = g_array_new(FALSE, FALSE, sizeof(struct mapping));
     return m;
+}
+
+static struct mapping *mapping_at(const struct guest_memory *m, guint i)
+{
+    return &g_array_index(m->mappings, struct mapping, i);
+}
+
+static void unmap(struct guest_memory *m, guint i)
+{
+    struct guest_region *r = mapping_at(m, i)->region;
+
+    if (--r->n_maps == 0) {
+        r->gpa = GUEST_UNPLACED;
+    }
+    g_array_remove_index(m->mappings, i);
 }
 
 void guest_memory_free(struct guest_memory *m)
 {
     if (m) {
-        for (guint i = 0; i < m->regions->len; i++) {
-            ((struct guest_region *)m->regions->pdata[i])->gpa = GUEST_UNPLACED;
+        while (m->mappings->len > 0) {
+            unmap(m, m->mappings->len - 1);
         }
-        g_ptr_array_unref(m->regions);
+        g_array_unref(m->mappings);
         g_free(m);
+    }
+}
+
+void guest_memory_remove(struct guest_memory *m, struct guest_region *r)
+{
+    for (guint i = m->mappings->len; i > 0; i--) {
+        if (mapping_at(m, i - 1)->region == r) {
+            unmap(m, i - 1);
+        }
     }
 }
 
 bool guest_memory_place(struct guest_memory *m, struct guest_region *r, uint64_t gpa,
                         GError **error)
 {
-    if (gpa != GUEST_UNPLACED) {
-        if (gpa + (r->size - 1) < gpa) {
-            g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_RANGE,
-                        "memory '%s': %" PRIu64 " bytes at 0x%" PRIx64
-                        " go beyond the last address",
-                        r->name, r->size, gpa);
+    if (gpa == GUEST_UNPLACED) {
+        guest_memory_remove(m, r);
+        return true;
+    }
+    if (gpa + (r->size - 1) < gpa) {
+        g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_RANGE,
+                    "memory '%s': %" PRIu64 " bytes at 0x%" PRIx64 " go beyond the last address",
+                    r->name, r->size, gpa);
+        return false;
+    }
+    for (guint i = 0; i < m->mappings->len; i++) {
+        const struct mapping *o = mapping_at(m, i);
+        if (o->region != r && gpa <= o->gpa + (o->region->size - 1) &&
+            o->gpa <= gpa + (r->size - 1)) {
+            g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_OVERLAP,
+                        "memory '%s' at 0x%" PRIx64 " would overlap '%s' at 0x%" PRIx64, r->name,
+                        gpa, o->region->name, o->gpa);
             return false;
         }
-        for (guint i = 0; i < m->regions->len; i++) {
-            const struct guest_region *o = m->regions->pdata[i];
-            if (o != r && o->gpa != GUEST_UNPLACED && gpa <= o->gpa + (o->size - 1) &&
-                o->gpa <= gpa + (r->size - 1)) {
-                g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_OVERLAP,
-                            "memory '%s' at 0x%" PRIx64 " would overlap '%s' at 0x%" PRIx64,
-                            r->name, gpa, o->name, o->gpa);
-                return false;
-            }
-        }
     }
+    guest_memory_remove(m, r);
+    if (r->n_maps > 0 && r->gpa != gpa) {
+        g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_OVERLAP,
+                    "memory '%s' lies at 0x%" PRIx64
+                    " in another machine; it cannot lie at 0x%" PRIx64 " in this one",
+                    r->name, r->gpa, gpa);
+        return false;
+    }
+    struct mapping mapping = {r, gpa};
+    g_array_append_val(m->mappings, mapping);
     r->gpa = gpa;
-    if (!g_ptr_array_find(m->regions, r, NULL)) {
-        g_ptr_array_add(m->regions, r);
-    }
+    r->n_maps++;
     return true;
-}
-
-void guest_memory_remove(struct guest_memory *m, struct guest_region *r)
-{
-    if (g_ptr_array_remove(m->regions, r)) {
-        r->gpa = GUEST_UNPLACED;
-    }
 }
 
 struct guest_region *guest_memory_region_at(const struct guest_memory *m, uint64_t gpa)
 {
-    for (guint i = 0; i < m->regions->len; i++) {
-        struct guest_region *r = m->regions->pdata[i];
-        if (r->gpa != GUEST_UNPLACED && gpa >= r->gpa && gpa - r->gpa < r->size) {
-            return r;
+    for (guint i = 0; i < m->mappings->len; i++) {
+        const struct mapping *map = mapping_at(m, i);
+        if (gpa >= map->gpa && gpa - map->gpa < map->region->size) {
+            return map->region;
         }
     }
     return NULL;
@@ -398,13 +429,10 @@ void *guest_memory_host_checked(const struct guest_memory *m, uint64_t gpa, uint
 
     if (!host) {
         g_autoptr(GString) known = g_string_new(NULL);
-        for (guint i = 0; i < m->regions->len; i++) {
-            const struct guest_region *r = m->regions->pdata[i];
-            if (r->gpa != GUEST_UNPLACED) {
-                g_string_append_printf(known, "%s'%s' 0x%" PRIx64 "-0x%" PRIx64,
-                                       known->len ? ", " : "", r->name, r->gpa,
-                                       r->gpa + (r->size - 1));
-            }
+        for (guint i = 0; i < m->mappings->len; i++) {
+            const struct mapping *map = mapping_at(m, i);
+            g_string_append_printf(known, "%s'%s' 0x%" PRIx64 "-0x%" PRIx64, known->len ? ", " : "",
+                                   map->region->name, map->gpa, map->gpa + (map->region->size - 1));
         }
         g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_RANGE,
                     "%" PRIu64 " bytes at guest address 0x%" PRIx64
@@ -418,10 +446,11 @@ uint64_t guest_memory_gpa(const struct guest_memory *m, const void *host)
 {
     const uint8_t *p = host;
 
-    for (guint i = 0; i < m->regions->len; i++) {
-        const struct guest_region *r = m->regions->pdata[i];
-        if (r->gpa != GUEST_UNPLACED && p >= r->host && (uint64_t)(p - r->host) < r->size) {
-            return r->gpa + (uint64_t)(p - r->host);
+    for (guint i = 0; i < m->mappings->len; i++) {
+        const struct mapping *map = mapping_at(m, i);
+        const struct guest_region *r = map->region;
+        if (p >= r->host && (uint64_t)(p - r->host) < r->size) {
+            return map->gpa + (uint64_t)(p - r->host);
         }
     }
     return GUEST_UNPLACED;

@@ -38,10 +38,12 @@ struct guest_region {
     uint8_t *host;      /* where it is mapped here; aligned to its size */
     uint64_t size;      /* bytes, a multiple of page_size */
     uint64_t page_size; /* bytes: of the pages that back it */
-    uint64_t gpa;       /* where the guest's bus sees it, or GUEST_UNPLACED */
+    uint64_t gpa;       /* where the guest's bus sees it, or GUEST_UNPLACED; machines that share
+                           it see it at the same address */
     char *note;         /* one line if `prefer` fell back: why, and how to enable; else NULL */
     GHashTable *allocations; /* offset -> length; private */
     uint64_t alloc_from;     /* private: allocations lie at or above this offset */
+    unsigned n_maps;         /* private: guest memories it is placed in */
 };
 
 /* Backed by a memfd (with huge pages: MFD_HUGETLB). `size` is rounded up to the page size; extra
@@ -58,26 +60,29 @@ void guest_region_free(struct guest_region *region);
 
 /* Allocates `len` bytes aligned to `align` (a power of two; 0 means 16); the memory is zeroed.
  * Returns the offset in the region through *offset. First fit from the start. */
-bool guest_region_alloc(struct guest_region *region, uint64_t len, uint64_t align,
-                        uint64_t *offset, GError **error);
+bool guest_region_alloc(struct guest_region *region, uint64_t len, uint64_t align, uint64_t *offset,
+                        GError **error);
 void guest_region_release(struct guest_region *region, uint64_t offset);
 /* Allocations from now on lie at or above `offset` (RAM: 1 MiB, above the BIOS area). */
 void guest_region_reserve_below(struct guest_region *region, uint64_t offset);
 /* Bytes allocated at present. */
 uint64_t guest_region_allocated(const struct guest_region *region);
 
-/* All regions of one machine. Regions are owned by their creator, and must outlive it. */
+/* All regions of one machine. Regions are owned by their creator, and must outlive it. A region may
+ * be in the memories of several machines, at the same address in each. */
 struct guest_memory;
 
 struct guest_memory *guest_memory_new(void);
 void guest_memory_free(struct guest_memory *memory);
 /* The region answers at guest addresses [gpa, gpa + size) from now on; GUEST_UNPLACED takes it
- * away. A region not yet known is added. OVERLAP if another region is there. */
+ * away. A region not yet known is added. OVERLAP if another region is there, or if another machine
+ * sees this one elsewhere. */
 bool guest_memory_place(struct guest_memory *memory, struct guest_region *region, uint64_t gpa,
                         GError **error);
 void guest_memory_remove(struct guest_memory *memory, struct guest_region *region);
 
-/* The host address of guest bytes [gpa, gpa + len), or NULL if they do not all lie in one region. */
+/* The host address of guest bytes [gpa, gpa + len), or NULL if they do not all lie in one region.
+ */
 void *guest_memory_host(const struct guest_memory *memory, uint64_t gpa, uint64_t len);
 /* The same, with an error that names the address and the regions there are. */
 void *guest_memory_host_checked(const struct guest_memory *memory, uint64_t gpa, uint64_t len,
