@@ -1,0 +1,67 @@
+/*
+ * What session.c, session_device.c and hotplug.c share. Not for users of the session.
+ */
+#ifndef RINGLAB_SESSION_PRIVATE_H
+#define RINGLAB_SESSION_PRIVATE_H
+
+#include "harness/session.h"
+
+enum { SESSION_BRIDGE_CHANNELS = 32 };
+
+struct session {
+    session_note_fn note;
+    void *note_data;
+    GPtrArray *machines; /* struct session_machine * */
+    GArray *regions;     /* struct shared_region (session.c) */
+    GArray *servers;     /* struct shared_server (session.c) */
+    uint64_t next_gpa;
+};
+
+struct session_machine {
+    struct session *session;
+    char *name, *accelerator;
+    enum machine_board board;
+    uint64_t ram_bytes;
+    enum guest_hugepages hugepages;
+    unsigned timeout_ms;
+    bool is_bare, has_bridge;
+    GPtrArray *devices; /* struct session_device * */
+    GPtrArray *args;
+    GArray *inherit;
+    struct guest_memory *memory;
+    struct guest_region *ram;
+    struct session_device *bridge_device; /* NULL unless asked for */
+    struct interrupt_bridge bridge;
+    uint16_t bridge_peers[SESSION_BRIDGE_CHANNELS];
+    int bridge_eventfds[SESSION_BRIDGE_CHANNELS];
+    /* while it runs: */
+    struct qemu *qemu;
+    struct machine *machine;
+    struct pci_bus *bus;
+};
+
+struct session_device {
+    struct session_machine *machine;
+    char *driver, *id, *bus, *properties; /* properties: ",prop=value..." beyond those made here */
+    unsigned slot, function;
+    bool needs_netdev, is_unplugged;
+    struct guest_region *region;
+    struct ivshmem_server *server;
+    uint16_t peer;
+    bool has_peer;
+};
+
+void session_note(struct session *s, const char *line);
+uint64_t session_region_gpa(struct session *s, const struct guest_region *region);
+
+void session_device_free(struct session_device *dev);
+/* Its QEMU is about to end, or the bus was reset: its memory is not on the bus any more. */
+void session_device_stopped(struct session_device *dev);
+void session_device_unmap(struct session_device *dev);
+/* What QEMU's command line needs for it. `close_after`: descriptors that are QEMU's alone. */
+bool session_device_args(struct session_device *dev, GPtrArray *args, GArray *inherit,
+                         GArray *close_after, GError **error);
+/* "driver,id=...,addr=..." */
+char *session_device_option(const struct session_device *dev);
+
+#endif
