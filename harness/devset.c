@@ -130,8 +130,7 @@ void devset_free(struct devset *set)
 {
     if (!set)
         return;
-    for (guint i = 0; i < set->own_fds->len; i++)
-        close(g_array_index(set->own_fds, int, i));
+    devset_started(set);
     g_ptr_array_unref(set->backends);
     g_ptr_array_unref(set->supplies);
     g_array_unref(set->own_fds);
@@ -361,6 +360,13 @@ const int *devset_fds(const struct devset *set, unsigned *n)
 {
     *n = set->fds->len;
     return (const int *)(gpointer)set->fds->data;
+}
+
+void devset_started(struct devset *set)
+{
+    for (guint i = 0; i < set->own_fds->len; i++)
+        close(g_array_index(set->own_fds, int, i));
+    g_array_set_size(set->own_fds, 0);
 }
 
 unsigned devset_len(const struct devset *set)

@@ -42,6 +42,9 @@ const char *devset_add_memory(struct devset *set, const struct guest_region *reg
  * the next addition. */
 const char *const *devset_args(struct devset *set);
 const int *devset_fds(const struct devset *set, unsigned *n);
+/* Call this when the QEMU has started: closes what only QEMU needs, so that a server notices the
+ * end of it. The arguments serve for one start only. */
+void devset_started(struct devset *set);
 unsigned devset_len(const struct devset *set);
 const struct devspec *devset_get(const struct devset *set, unsigned index);
 /* The memory behind the device with this id (of an ivshmem-plain or -doorbell that the set made it

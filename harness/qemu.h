@@ -76,7 +76,8 @@ const char *qemu_accelerator(const struct qemu *qemu);
 bool qemu_is_alive(struct qemu *qemu, char **reason);
 /* The same as an error: QEMU_ERROR_DIED, naming the machine. */
 bool qemu_check_alive(struct qemu *qemu, GError **error);
-/* What it wrote to standard output and error so far. */
+/* What it wrote to standard output and error so far, without a few lines that our own command line
+ * always causes. */
 char *qemu_log(struct qemu *qemu);
 /* The command line, quoted for a shell. */
 char *qemu_command_line(struct qemu *qemu);
