@@ -6,6 +6,7 @@ comma    := ,
 BUILD    ?= build$(if $(SANITIZE),-$(subst $(comma),-,$(SANITIZE)))
 CC       ?= gcc
 PREFIX   ?= /usr/local
+DESTDIR  ?=
 PYTHON   ?= python3
 VERSION  := 0.1.0
 
@@ -23,9 +24,9 @@ CFLAGS   += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover
 LDFLAGS  += -fsanitize=$(SANITIZE)
 endif
 # pkg-config is asked when something is compiled, not when make starts: on a bare machine it comes
-# only with ci/deps.sh.
-PKG_CFLAGS = $(shell pkg-config --cflags $(PACKAGES) $(LUA))
-PKG_LIBS   = $(shell pkg-config --libs $(PACKAGES) $(LUA))
+# only with ci/deps.sh. Then the answer is kept.
+PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PACKAGES) $(LUA)))$(PKG_CFLAGS)
+PKG_LIBS   = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PACKAGES) $(LUA)))$(PKG_LIBS)
 
 sources  = $(filter-out $(foreach d,$(1),$(wildcard $(d)/test_*.c)),$(foreach d,$(1),$(wildcard $(d)/*.c)))
 objects  = $(patsubst %,$(BUILD)/%.o,$(basename $(1)))
@@ -43,7 +44,11 @@ HARNESS_LIB := $(BUILD)/libharness.a
 TESTS       := $(patsubst %.c,$(BUILD)/tests/%,$(TEST_SRC))
 
 .PHONY: all
-all: $(BUILD)/ringlab $(CLIENT_LIB) $(MODELS_LIB)
+all: $(BUILD)/ringlab $(CLIENT_LIB) $(MODELS_LIB) $(BUILD)/lua
+
+# On a machine where nothing is installed yet: the packages first, then the rest, on all processors
+# unless make was told otherwise.
+IN_PARALLEL = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
 .SECONDARY:
 .DELETE_ON_ERROR:
@@ -76,10 +81,105 @@ $(BUILD)/images/park/park.bin: images/park/park.S
 $(BUILD)/images/park/embed.o: images/park/embed.S $(BUILD)/images/park/park.bin
 	$(CC) -DPARK_ROM='"$(BUILD)/images/park/park.bin"' -c -o $@ $<
 
-# ---- checks ----
-.PHONY: unit-tests
-unit-tests: $(TESTS)
-	@set -e; for t in $(TESTS); do echo "# $$t"; $$t; done
+# The program finds the Lua library beside itself here, and in ../share/ringlab/lua when installed.
+$(BUILD)/lua:
+	@mkdir -p $(@D)
+	@ln -sfn $(CURDIR)/scenarios/lib $@
+
+# ---- what people type ----
+.PHONY: help demo check bench lint
+help:
+	@echo 'make demo       drive a stock QEMU with real traffic, no guest (installs what is missing)'
+	@echo 'make check      prove it: unit tests, scenarios, register baselines, installation'
+	@echo 'make            build $(BUILD)/ringlab and the libraries'
+	@echo 'make bench      measure'
+	@echo 'make lint       clang-tidy, cppcheck, clang-format, shellcheck, who may include whom'
+	@echo 'make install    to $$(DESTDIR)$$(PREFIX), now $(DESTDIR)$(PREFIX); uninstall takes it away'
+	@echo 'make clean      remove what was built'
+	@echo 'Variables: SANITIZE=address,undefined  BUILD=folder  PREFIX=  DESTDIR=  CC=  OPT='
+
+demo:
+	@ci/deps.sh
+	@$(MAKE) --no-print-directory $(IN_PARALLEL) all
+	@$(if $(wildcard scenarios/demo.lua),$(BUILD)/ringlab run scenarios/demo.lua,\
+	    echo 'make demo: built $(BUILD)/ringlab; there is no demonstration yet')
+
+check:
+	@ci/deps.sh
+	@$(MAKE) --no-print-directory $(IN_PARALLEL) all $(TESTS)
+	@BUILD=$(BUILD) SANITIZE=$(SANITIZE) CC='$(CC)' env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS \
+	    ci/with-hugepages.sh $(CHECK_HUGEPAGES) ci/check.sh $(CHECKS)
+# 2 MiB pages for the scenarios that want their rings in them.
+CHECK_HUGEPAGES := 16
+CHECKS = $(TESTS) $(sort $(wildcard ci/test_*.sh)) \
+         $(if $(wildcard harness/cmd_regs.c),'$(BUILD)/ringlab regs check') \
+         $(if $(wildcard harness/cmd_run.c),'$(BUILD)/ringlab run scenarios')
+
+bench: all
+	@$(BUILD)/ringlab bench
+
+# ---- lint: each file's verdict is kept until it or a header changes ----
+LINT_C     := $(sort $(CLIENT_SRC) $(ABI_SRC) $(MODELS_SRC) $(HARNESS_SRC) harness/main.c $(TEST_SRC))
+LINT_H     := $(wildcard $(foreach room,models qtest_client harness,$(room)/*.h $(room)/*/*.h))
+LINT_LUA   := $(wildcard scenarios/*.lua scenarios/*/*.lua)
+LINT_SH    := .ci/run $(wildcard ci/*.sh)
+
+lint:
+	@ci/deps.sh lint
+	@$(MAKE) --no-print-directory $(IN_PARALLEL) --keep-going lint-all
+	@echo 'lint: $(words $(LINT_C) $(LINT_H)) C files, $(words $(LINT_LUA)) Lua files,' \
+	    '$(words $(LINT_SH)) scripts and the walls are clean'
+
+.PHONY: lint-all lint-format lint-cppcheck lint-walls lint-lua lint-sh lint-man
+lint-all: lint-format lint-cppcheck lint-walls lint-lua lint-sh lint-man \
+          $(patsubst %.c,$(BUILD)/lint/%.tidy,$(LINT_C))
+lint-format:
+	@clang-format --dry-run -Werror $(LINT_C) $(LINT_H)
+lint-cppcheck:
+	@cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
+	    --error-exitcode=1 --suppressions-list=ci/cppcheck.txt --library=gtk \
+	    '-DG_DEFINE_QUARK(a,b)=' '-DG_GNUC_PRINTF(a,b)=' -I. $(LINT_C)
+lint-walls: all
+	@ci/walls.py --self-test $(BUILD)
+	@ci/walls.py $(BUILD)
+lint-lua:
+	@$(if $(LINT_LUA),luac5.4 -p $(LINT_LUA))
+lint-sh:
+	@shellcheck -x $(LINT_SH)
+lint-man:
+	@mandoc -T lint -W warning harness/ringlab.1
+$(BUILD)/lint/%.tidy: %.c $(LINT_H) .clang-tidy
+	@mkdir -p $(@D)
+	@said=$$(clang-tidy --quiet --warnings-as-errors='*' $< -- -std=c11 $(CPPFLAGS) $(PKG_CFLAGS) 2>&1) || \
+	    { echo "$$said"; exit 1; }
+	@touch $@
+
+# ---- installation ----
+INSTALLED_HEADERS := $(filter-out %_private.h %_outbox.h $(wildcard */test_*.h),\
+                       $(wildcard models/abi/*.h models/*.h qtest_client/*.h))
+INSTALLED_LUA     := $(wildcard scenarios/lib/*.lua)
+to                 = $(DESTDIR)$(PREFIX)
+
+$(BUILD)/ringlab.pc: ci/ringlab.pc.in Makefile FORCE
+	@mkdir -p $(@D)
+	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@PACKAGES@|$(PACKAGES)|' $< >$@
+.PHONY: FORCE install uninstall
+FORCE:
+
+install: all $(BUILD)/ringlab.pc
+	install -d $(to)/bin $(to)/lib/pkgconfig $(to)/share/man/man1 $(to)/share/ringlab/lua \
+	    $(addprefix $(to)/include/ringlab/,$(sort $(dir $(INSTALLED_HEADERS))))
+	install $(BUILD)/ringlab $(to)/bin/ringlab
+	install -m 644 $(CLIENT_LIB) $(MODELS_LIB) $(to)/lib
+	install -m 644 $(BUILD)/ringlab.pc $(to)/lib/pkgconfig
+	install -m 644 harness/ringlab.1 $(to)/share/man/man1
+	$(if $(INSTALLED_LUA),install -m 644 $(INSTALLED_LUA) $(to)/share/ringlab/lua)
+	for h in $(INSTALLED_HEADERS); do install -m 644 $$h $(to)/include/ringlab/$$h || exit; done
+
+uninstall:
+	rm -f $(to)/bin/ringlab $(addprefix $(to)/lib/,$(notdir $(CLIENT_LIB) $(MODELS_LIB))) \
+	    $(to)/lib/pkgconfig/ringlab.pc $(to)/share/man/man1/ringlab.1
+	rm -rf $(to)/include/ringlab $(to)/share/ringlab
 
 .PHONY: clean
 clean:
