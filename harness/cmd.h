@@ -39,4 +39,8 @@ bool cmd_parse(const GOptionEntry *entries, const char *arguments, const char *t
 /* Prints "ringlab COMMAND: MESSAGE" as one line on standard error: line breaks become "; ". */
 void cmd_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
 
+/* ---- the commands; each in its own file ---- */
+
+int cmd_run(int argc, char **argv);
+
 #endif

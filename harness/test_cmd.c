@@ -10,9 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
+
+#include "harness/test_capture.h"
 
 static int seen_argc;
 static char *seen_argument;
@@ -48,33 +49,6 @@ static const struct command commands[] = {
     {"sing", "SONG...", "sing songs", cmd_sing},
     {NULL, NULL, NULL, NULL},
 };
-
-struct capture {
-    FILE *file;
-    int fd, saved;
-};
-
-static void capture_begin(struct capture *c, int fd)
-{
-    fflush(NULL);
-    c->fd = fd;
-    c->file = tmpfile();
-    assert_non_null(c->file);
-    c->saved = dup(fd);
-    assert_int_not_equal(dup2(fileno(c->file), fd), -1);
-}
-
-static char *capture_end(struct capture *c)
-{
-    fflush(NULL);
-    dup2(c->saved, c->fd);
-    close(c->saved);
-    long size = lseek(fileno(c->file), 0, SEEK_END);
-    char *text = g_malloc0((size_t)size + 1);
-    assert_int_equal(pread(fileno(c->file), text, (size_t)size, 0), size);
-    fclose(c->file);
-    return text;
-}
 
 /* Runs `line` (words separated by spaces) and returns the status; *out and *err are what it
  * printed. */
