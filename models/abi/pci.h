@@ -40,6 +40,7 @@ enum {
 /* PIIX3, the ISA bridge of machine pc (00:01.0), and ICH9, that of q35 (00:1f.0): which line each
  * PIRQ goes to, one byte each. */
 enum {
+    PIIX3_SLOT = 1,
     PIIX3_PIRQA = 0x60, /* .. PIRQD 0x63 */
     PIIX3_PIRQ_IRQ_MASK = 0x0f,
     PIIX3_PIRQ_DISABLE = 0x80,
@@ -47,6 +48,10 @@ enum {
     ICH9_PIRQE = 0x68, /* .. PIRQH 0x6b */
     ICH9_PIRQ_IRQ_MASK = 0x0f,
     ICH9_PIRQ_DISABLE = 0x80,
+    ICH9_GSI_PIRQA = 16, /* I/O APIC inputs 16..19; E..H: 20..23 */
+    ICH9_GSI_PIRQE = 20,
+    ICH9_FIRST_ROUTED_SLOT = 25, /* slots from here on have route registers of their own */
+    ICH9_PCI_BRIDGE_SLOT = 30,   /* ... but this one */
 };
 
 /* ---- BARs, 6.2.5.1 ---- */
