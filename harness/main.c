@@ -6,6 +6,7 @@
 #include <locale.h>
 
 static const struct command commands[] = {
+    {"run", "FILE|DIR...", "run scenarios; TAP on stdout, JUnit and JSON under results/", cmd_run},
     {NULL, NULL, NULL, NULL},
 };
 

@@ -400,6 +400,11 @@ bool session_machine_is_started(const struct session_machine *m)
     return m->qemu != NULL;
 }
 
+struct session_machine *session_nth_machine(struct session *s, unsigned n)
+{
+    return n < s->machines->len ? s->machines->pdata[n] : NULL;
+}
+
 const char *session_machine_name(const struct session_machine *m)
 {
     return m->name;

@@ -79,6 +79,8 @@ bool session_machine_reset(struct session_machine *m, GError **error);
 /* Scans (again) and enables all declared devices that are on the bus. */
 bool session_machine_setup(struct session_machine *m, GError **error);
 
+/* The n-th (from 0) machine of the session, or NULL. */
+struct session_machine *session_nth_machine(struct session *session, unsigned n);
 const char *session_machine_name(const struct session_machine *m);
 struct session *session_machine_session(const struct session_machine *m);
 /* NULL while it does not run. */

@@ -1,0 +1,170 @@
+/*
+ * Interrupts of a device: dev:irq{...} in each of the three forms.
+ */
+#include "harness/scenario/lua_scenario.h"
+
+#include <string.h>
+
+struct lua_irq {
+    unsigned generation;
+    struct interrupt *irq;
+    bool is_borrowed; /* belongs to a driver */
+};
+
+static struct interrupt *check(lua_State *L)
+{
+    struct lua_irq *i = luaL_checkudata(L, 1, LUA_IRQ);
+
+    sc_need_generation(L, i->generation, "this interrupt");
+    if (!i->irq) {
+        luaL_error(L, "this interrupt was closed");
+    }
+    return i->irq;
+}
+
+static void free_irq(void *data)
+{
+    interrupt_free(data);
+}
+
+void sc_push_interrupt(lua_State *L, struct interrupt *irq, bool is_borrowed)
+{
+    struct lua_irq *i = sc_new(L, LUA_IRQ, sizeof(*i), 1);
+
+    i->generation = sc_of(L)->generation;
+    i->irq = irq;
+    i->is_borrowed = is_borrowed;
+    if (!is_borrowed) {
+        sc_at_end(sc_of(L), free_irq, irq);
+    }
+}
+
+static enum interrupt_kind kind_of(lua_State *L, const char *text)
+{
+    if (!text || strcmp(text, "memory") == 0) {
+        return INTERRUPT_MEMORY;
+    }
+    if (strcmp(text, "eventfd") == 0) {
+        return INTERRUPT_EVENTFD;
+    }
+    if (strcmp(text, "line") != 0) {
+        luaL_error(L, "an interrupt's form is 'memory', 'eventfd' or 'line', not '%s'", text);
+    }
+    return INTERRUPT_LINE;
+}
+
+/* irq(device, { form="memory"|"eventfd"|"line", vector=0, memory=, offset=, data= }) */
+static int l_irq(lua_State *L)
+{
+    static const char *const known[] = {"form", "vector", "memory", "offset", "data", NULL};
+    struct lua_device *dev = luaL_checkudata(L, 1, LUA_DEVICE);
+    GError *error = NULL;
+    struct interrupt *irq = NULL;
+
+    if (lua_isnoneornil(L, 2)) {
+        lua_settop(L, 1);
+        lua_newtable(L);
+    }
+    luaL_checktype(L, 2, LUA_TTABLE);
+    sc_check_fields(L, 2, known);
+    struct pci_device *p = sc_pci(L, dev);
+    struct session_machine *m = sc_running(L, dev->machine);
+    unsigned vector = (unsigned)sc_field_integer(L, 2, "vector", 0, 0, 2047);
+    switch (kind_of(L, sc_field_string(L, 2, "form"))) {
+    case INTERRUPT_MEMORY: {
+        struct guest_region *region = session_machine_ram(m);
+        uint64_t offset;
+        if (lua_getfield(L, 2, "memory") != LUA_TNIL) {
+            region = sc_region(L, luaL_checkudata(L, -1, LUA_MEMORY));
+        }
+        lua_pop(L, 1);
+        if (region->gpa == GUEST_UNPLACED) {
+            return luaL_error(L, "memory '%s' is not on any guest's bus", region->name);
+        }
+        lua_Integer at = sc_field_integer(L, 2, "offset", -1, 0, (lua_Integer)region->size - 4);
+        if (at >= 0) {
+            offset = (uint64_t)at;
+        } else if (!guest_region_alloc(region, 4, 4, &offset, &error)) {
+            return sc_raise(L, error);
+        }
+        lua_Integer data = sc_field_integer(L, 2, "data", (lua_Integer)vector + 1, 1, UINT32_MAX);
+        irq = interrupt_new_memory(p, vector, region->gpa + offset, (uint32_t)data, &error);
+        break;
+    }
+    case INTERRUPT_EVENTFD:
+        if (!session_machine_bridge(m)) {
+            return luaL_error(L, "machine '%s' has no interrupt bridge (machine { bridge = true })",
+                              session_machine_name(m));
+        }
+        irq = interrupt_new_eventfd(p, vector, session_machine_bridge(m), &error);
+        break;
+    case INTERRUPT_LINE:
+        irq = interrupt_new_line(p, &error);
+        break;
+    }
+    if (!irq) {
+        return sc_raise(L, error);
+    }
+    sc_push_interrupt(L, irq, false);
+    return 1;
+}
+
+static int l_take(lua_State *L)
+{
+    lua_pushboolean(L, interrupt_take(check(L)));
+    return 1;
+}
+
+/* irq:wait([timeout]) */
+static int l_wait(lua_State *L)
+{
+    struct interrupt *irq = check(L);
+    GError *error = NULL;
+
+    if (!interrupt_wait(irq, sc_timeout(L, 2, 2000), &error)) {
+        return sc_raise(L, error);
+    }
+    return 0;
+}
+
+static int l_raised(lua_State *L)
+{
+    lua_pushboolean(L, interrupt_is_raised(check(L)));
+    return 1;
+}
+
+static int l_count(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)check(L)->n_taken);
+    return 1;
+}
+
+static int l_line(lua_State *L)
+{
+    lua_pushinteger(L, check(L)->line);
+    return 1;
+}
+
+static int l_close(lua_State *L)
+{
+    struct interrupt *irq = check(L);
+    struct lua_irq *i = lua_touserdata(L, 1);
+
+    if (!i->is_borrowed) {
+        sc_end_now(sc_of(L), irq);
+    }
+    i->irq = NULL;
+    return 0;
+}
+
+void sc_open_interrupt(lua_State *L)
+{
+    static const luaL_Reg methods[] = {
+        {"take", l_take}, {"wait", l_wait},   {"raised", l_raised}, {"count", l_count},
+        {"line", l_line}, {"close", l_close}, {NULL, NULL},
+    };
+
+    sc_type(L, LUA_IRQ, methods, NULL);
+    lua_pushcfunction(L, l_irq);
+    lua_setglobal(L, "irq");
+}
