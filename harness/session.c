@@ -108,8 +108,7 @@ static struct guest_region *keep_region(struct session *s, struct guest_region *
     s->next_gpa += align;
     g_array_append_val(s->regions, shared);
     if (r->note) {
-        g_autofree char *line = g_strdup_printf("memory '%s': %s", r->name, r->note);
-        session_note(s, line);
+        session_note(s, r->note);
     }
     return r;
 }
@@ -333,8 +332,7 @@ bool session_machine_start(struct session_machine *m, GError **error)
             return false;
         }
         if (m->ram->note) {
-            g_autofree char *line = g_strdup_printf("memory '%s': %s", name, m->ram->note);
-            session_note(m->session, line);
+            session_note(m->session, m->ram->note);
         }
         guest_region_reserve_below(m->ram, RAM_ALLOC_FROM);
         if (!guest_memory_place(m->memory, m->ram, 0, error)) {

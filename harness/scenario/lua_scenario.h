@@ -28,6 +28,7 @@ struct scenario {
     GPtrArray *tests;    /* struct scenario_test * */
     GPtrArray *machines; /* struct lua_machine *: all there are, freed by Lua */
     GArray *cleanups;    /* struct scenario_cleanup, of the running test */
+    GHashTable *noted;   /* remarks made so far */
     GPtrArray *traces;   /* struct trace *, of the running test */
 };
 

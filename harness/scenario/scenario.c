@@ -311,9 +311,14 @@ static void forget_declared(struct scenario *sc)
     }
 }
 
+/* A session's remark; each test has a session of its own, so each remark is made once per file. */
 static void note_to_report(void *data, const char *line)
 {
-    report_note(((struct scenario *)data)->report, "%s", line);
+    struct scenario *sc = data;
+
+    if (g_hash_table_add(sc->noted, g_strdup(line))) {
+        report_note(sc->report, "%s", line);
+    }
 }
 
 static void run_test(struct scenario *sc, const struct scenario_test *t)
@@ -423,6 +428,7 @@ bool scenario_run_file(const char *path, const struct scenario_options *options,
         .machines = g_ptr_array_new(),
         .cleanups = g_array_new(FALSE, FALSE, sizeof(struct scenario_cleanup)),
         .traces = g_ptr_array_new(),
+        .noted = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
     };
     bool ok = open_state(&sc, error) && load_file(&sc, error);
 
@@ -435,6 +441,7 @@ bool scenario_run_file(const char *path, const struct scenario_options *options,
     g_ptr_array_unref(sc.tests);
     g_ptr_array_unref(sc.machines);
     g_ptr_array_unref(sc.traces);
+    g_hash_table_unref(sc.noted);
     g_array_unref(sc.cleanups);
     g_free(sc.path);
     return ok;
