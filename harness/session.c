@@ -38,6 +38,19 @@ struct session *session_new(session_note_fn note, void *note_data)
     return s;
 }
 
+void session_set_machine_hook(struct session *s, session_machine_fn hook, void *data)
+{
+    s->machine_hook = hook;
+    s->machine_hook_data = data;
+}
+
+static void tell_machine(struct session_machine *m, bool is_running)
+{
+    if (m->session->machine_hook) {
+        m->session->machine_hook(m->session->machine_hook_data, m, is_running);
+    }
+}
+
 static void machine_destroy(struct session_machine *m)
 {
     session_machine_stop(m);
@@ -240,6 +253,9 @@ bool session_machine_inherit(struct session_machine *m, int fd, GError **error)
 
 void session_machine_stop(struct session_machine *m)
 {
+    if (m->machine) {
+        tell_machine(m, false);
+    }
     for (guint i = 0; i < m->devices->len; i++) {
         session_device_stopped(m->devices->pdata[i]);
     }
@@ -320,6 +336,29 @@ static bool start_qemu(struct session_machine *m, GError **error)
     return m->qemu != NULL;
 }
 
+/* QEMU's own words for a device it lacks do not help; the nearest one that it has does. */
+static void explain_start(struct session_machine *m, GError **error)
+{
+    const struct qemu_info *info;
+
+    if (!error || !g_error_matches(*error, QEMU_ERROR, QEMU_ERROR_START) ||
+        !(info = qemu_info_get(NULL))) {
+        return;
+    }
+    for (guint i = 0; i < m->devices->len; i++) {
+        const struct session_device *dev = m->devices->pdata[i];
+        if (!qemu_info_has_device(info, dev->driver)) {
+            const char *near = qemu_info_nearest_device(info, dev->driver);
+            g_clear_error(error);
+            g_set_error(error, QEMU_ERROR, QEMU_ERROR_UNSUPPORTED,
+                        "QEMU %d.%d.%d (%s) has no device '%s'%s%s%s", info->major, info->minor,
+                        info->micro, info->path, dev->driver, near ? "; did you mean '" : "",
+                        near ? near : "", near ? "'?" : "");
+            return;
+        }
+    }
+}
+
 bool session_machine_start(struct session_machine *m, GError **error)
 {
     if (m->qemu) {
@@ -343,11 +382,13 @@ bool session_machine_start(struct session_machine *m, GError **error)
         return false;
     }
     if (!start_qemu(m, error)) {
+        explain_start(m, error);
         session_machine_stop(m);
         return false;
     }
     m->machine = machine_qtest_new(qemu_qtest(m->qemu), m->memory, m->board);
     m->bus = pci_bus_new(m->machine);
+    tell_machine(m, true);
     if (!qtest_irq_intercept_ioapic(qemu_qtest(m->qemu), error) ||
         (!m->is_bare && !session_machine_setup(m, error))) {
         session_machine_stop(m);
