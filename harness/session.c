@@ -336,29 +336,6 @@ static bool start_qemu(struct session_machine *m, GError **error)
     return m->qemu != NULL;
 }
 
-/* QEMU's own words for a device it lacks do not help; the nearest one that it has does. */
-static void explain_start(struct session_machine *m, GError **error)
-{
-    const struct qemu_info *info;
-
-    if (!error || !g_error_matches(*error, QEMU_ERROR, QEMU_ERROR_START) ||
-        !(info = qemu_info_get(NULL))) {
-        return;
-    }
-    for (guint i = 0; i < m->devices->len; i++) {
-        const struct session_device *dev = m->devices->pdata[i];
-        if (!qemu_info_has_device(info, dev->driver)) {
-            const char *near = qemu_info_nearest_device(info, dev->driver);
-            g_clear_error(error);
-            g_set_error(error, QEMU_ERROR, QEMU_ERROR_UNSUPPORTED,
-                        "QEMU %d.%d.%d (%s) has no device '%s'%s%s%s", info->major, info->minor,
-                        info->micro, info->path, dev->driver, near ? "; did you mean '" : "",
-                        near ? near : "", near ? "'?" : "");
-            return;
-        }
-    }
-}
-
 bool session_machine_start(struct session_machine *m, GError **error)
 {
     if (m->qemu) {
@@ -382,7 +359,6 @@ bool session_machine_start(struct session_machine *m, GError **error)
         return false;
     }
     if (!start_qemu(m, error)) {
-        explain_start(m, error);
         session_machine_stop(m);
         return false;
     }
