@@ -92,7 +92,7 @@ enum {
     R(E1000E_CTRL,     CTRL,     0x00000, 4, RW, ABI_VARIES, 0, ABI_ONE, ABI_FIELDS(e1000e_ctrl), "device control; bit 26 resets") \
     R(E1000E_STATUS,   STATUS,   0x00008, 4, RO, ABI_VARIES, 0, ABI_ONE, ABI_FIELDS(e1000e_status), "device status") \
     R(E1000E_EECD,     EECD,     0x00010, 4, RW, ABI_VARIES, 0, ABI_ONE, ABI_NONE, "EEPROM control") \
-    R(E1000E_EERD,     EERD,     0x00014, 4, RW, 0, 0, ABI_ONE, ABI_FIELDS(e1000e_eerd), "EEPROM read") \
+    R(E1000E_EERD,     EERD,     0x00014, 4, RW, 0, 0x2, ABI_ONE, ABI_FIELDS(e1000e_eerd), "EEPROM read") \
     R(E1000E_CTRL_EXT, CTRL_EXT, 0x00018, 4, RW, ABI_VARIES, 0, ABI_ONE, ABI_NONE, "device control, more; bit 13 reloads the EEPROM") \
     R(E1000E_MDIC,     MDIC,     0x00020, 4, RW, ABI_VARIES, 0, ABI_ONE, ABI_FIELDS(e1000e_mdic), "PHY register access") \
     R(E1000E_FCAL,     FCAL,     0x00028, 4, RW, ABI_VARIES, 0, ABI_ONE, ABI_NONE, "flow control address, low") \

@@ -27,11 +27,12 @@ enum {
     F(EDU_DMA_CMD_START,     start,     0, 1, "starts the transfer; reads 1 while it runs")        \
     F(EDU_DMA_CMD_FROM_EDU,  from_edu,  1, 1, "0: memory to device, 1: device to memory")          \
     F(EDU_DMA_CMD_RAISE_IRQ, raise_irq, 2, 1, "interrupt 0x100 when done")
-/* A transfer outside the device's buffer ends QEMU: dma_cmd is not probed. */
+/* A transfer outside the device's buffer ends QEMU, and the factorial of a large number keeps it
+ * busy for long: neither is probed by writing. */
 #define EDU_REGISTERS(R)                                                                           \
     R(EDU_ID,         id,         0x00, 4, RO, 0, 0x010000ed, ABI_ONE, ABI_FIELDS(edu_id), "identification") \
     R(EDU_LIVENESS,   liveness,   0x04, 4, RW, 0, 0, ABI_ONE, ABI_NONE, "reads as the inverse of what was written") \
-    R(EDU_FACTORIAL,  factorial,  0x08, 4, RW, ABI_VOLATILE, 0, ABI_ONE, ABI_NONE, "replaces what is written by its factorial") \
+    R(EDU_FACTORIAL,  factorial,  0x08, 4, RW, ABI_UNSAFE, 0, ABI_ONE, ABI_NONE, "replaces what is written by its factorial") \
     R(EDU_STATUS,     status,     0x20, 4, RW, 0, 0, ABI_ONE, ABI_FIELDS(edu_status), "computing, interrupt wanted") \
     R(EDU_IRQ_STATUS, irq_status, 0x24, 4, RO, 0, 0, ABI_ONE, ABI_NONE, "interrupts raised") \
     R(EDU_IRQ_RAISE,  irq_raise,  0x60, 4, WO, 0, 0, ABI_ONE, ABI_NONE, "sets bits of irq_status") \

@@ -87,6 +87,13 @@ struct abi_placement {
     enum abi_when when;
 };
 
+/* A write that resets the device: `value` to register `reg` of `block`. A function without that
+ * block does not have this reset. */
+struct abi_reset {
+    const char *block, *reg;
+    uint64_t value;
+};
+
 /* A known device: which ids it answers with and which blocks it has beyond those of every PCI
  * function (config header, capabilities, MSI-X table and PBA are found by themselves). */
 struct abi_device {
@@ -96,6 +103,8 @@ struct abi_device {
     uint16_t device_ids[4]; /* unused ones 0 */
     const struct abi_placement *placements;
     uint16_t n_placements;
+    const struct abi_reset *resets;
+    uint16_t n_resets;
 };
 
 /* All known devices, and the blocks every PCI function may have. */

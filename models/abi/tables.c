@@ -203,10 +203,19 @@ static const struct abi_placement virtio_net_placements[] = {
     {&legacy_net_device_msix_block, ABI_AT_BAR, VIRTIO_PCI_LEGACY_BAR,
      VIRTIO_PCI_LEGACY_CONFIG_MSIX, ABI_WITH_MSIX},
 };
+static const struct abi_reset virtio_resets[] = {
+    {"common", "device_status", 0},
+    {"legacy", "device_status", 0},
+};
 static const struct abi_device virtio_net_device = {
-    "virtio-net-pci",      "virtio network device",
-    VIRTIO_PCI_VENDOR_ID,  {VIRTIO_NET_DEVICE_ID_TRANSITIONAL, VIRTIO_NET_DEVICE_ID},
-    virtio_net_placements, ABI_COUNT(virtio_net_placements),
+    .name = "virtio-net-pci",
+    .what = "virtio network device",
+    .vendor_id = VIRTIO_PCI_VENDOR_ID,
+    .device_ids = {VIRTIO_NET_DEVICE_ID_TRANSITIONAL, VIRTIO_NET_DEVICE_ID},
+    .placements = virtio_net_placements,
+    .n_placements = ABI_COUNT(virtio_net_placements),
+    .resets = virtio_resets,
+    .n_resets = ABI_COUNT(virtio_resets),
 };
 
 /* ---- others ---- */
@@ -219,9 +228,12 @@ static const struct abi_placement ivshmem_placements[] = {
     {&ivshmem_block, ABI_AT_BAR, IVSHMEM_BAR_REGISTERS, 0, ABI_ALWAYS},
 };
 static const struct abi_device ivshmem_device = {
-    "ivshmem",          "inter-VM shared memory, plain or doorbell",
-    IVSHMEM_VENDOR_ID,  {IVSHMEM_DEVICE_ID},
-    ivshmem_placements, ABI_COUNT(ivshmem_placements),
+    .name = "ivshmem",
+    .what = "inter-VM shared memory, plain or doorbell",
+    .vendor_id = IVSHMEM_VENDOR_ID,
+    .device_ids = {IVSHMEM_DEVICE_ID},
+    .placements = ivshmem_placements,
+    .n_placements = ABI_COUNT(ivshmem_placements),
 };
 
 FIELD_TABLE(e1000e_ctrl, E1000E_CTRL_FIELDS);
@@ -237,9 +249,16 @@ static const struct abi_block e1000e_block = {"regs", "82574 registers", E1000E_
 static const struct abi_placement e1000e_placements[] = {
     {&e1000e_block, ABI_AT_BAR, E1000E_BAR_MMIO, 0, ABI_ALWAYS},
 };
+static const struct abi_reset e1000e_resets[] = {{"regs", "CTRL", E1000E_CTRL_RST}};
 static const struct abi_device e1000e_device = {
-    "e1000e",          "Intel 82574 network device", E1000E_VENDOR_ID, {E1000E_DEVICE_ID},
-    e1000e_placements, ABI_COUNT(e1000e_placements),
+    .name = "e1000e",
+    .what = "Intel 82574 network device",
+    .vendor_id = E1000E_VENDOR_ID,
+    .device_ids = {E1000E_DEVICE_ID},
+    .placements = e1000e_placements,
+    .n_placements = ABI_COUNT(e1000e_placements),
+    .resets = e1000e_resets,
+    .n_resets = ABI_COUNT(e1000e_resets),
 };
 
 FIELD_TABLE(edu_id, EDU_ID_FIELDS);
@@ -251,8 +270,12 @@ static const struct abi_placement edu_placements[] = {
     {&edu_block, ABI_AT_BAR, EDU_BAR, 0, ABI_ALWAYS},
 };
 static const struct abi_device edu_device = {
-    "edu",          "QEMU's educational device", EDU_VENDOR_ID, {EDU_DEVICE_ID},
-    edu_placements, ABI_COUNT(edu_placements),
+    .name = "edu",
+    .what = "QEMU's educational device",
+    .vendor_id = EDU_VENDOR_ID,
+    .device_ids = {EDU_DEVICE_ID},
+    .placements = edu_placements,
+    .n_placements = ABI_COUNT(edu_placements),
 };
 
 const struct abi_device *const abi_devices[] = {
