@@ -28,7 +28,6 @@ struct scenario {
     GPtrArray *tests;    /* struct scenario_test * */
     GPtrArray *machines; /* struct lua_machine *: all there are, freed by Lua */
     GArray *cleanups;    /* struct scenario_cleanup, of the running test */
-    GHashTable *noted;   /* remarks made so far */
     GPtrArray *traces;   /* struct trace *, of the running test */
 };
 
@@ -129,10 +128,8 @@ struct session_machine *sc_machine(lua_State *L, struct lua_machine *m);
 struct session_machine *sc_running(lua_State *L, struct lua_machine *m);
 /* Ends drivers and interrupts made so far in this test. */
 void sc_run_cleanups(struct scenario *sc);
-/* A session's machine hook: begins and ends the register trace of a machine. */
-void sc_trace_machine(void *scenario, struct session_machine *m, bool is_running);
-/* Forgets what the harness itself did to set the machine up: the trace is about the script. */
-void sc_restart_trace(struct scenario *sc, struct session_machine *m);
+/* Begins a register trace of the machine, if the run asked for traces. */
+void sc_trace_machine(struct scenario *sc, struct session_machine *m);
 void sc_drop_traces(struct scenario *sc);
 /* Appends name, text, name, text ... (char *, owned by the array). */
 void sc_attach_traces(struct scenario *sc, GPtrArray *texts);

@@ -311,14 +311,9 @@ static void forget_declared(struct scenario *sc)
     }
 }
 
-/* A session's remark; each test has a session of its own, so each remark is made once per file. */
 static void note_to_report(void *data, const char *line)
 {
-    struct scenario *sc = data;
-
-    if (g_hash_table_add(sc->noted, g_strdup(line))) {
-        report_note(sc->report, "%s", line);
-    }
+    report_note(((struct scenario *)data)->report, "%s", line);
 }
 
 static void run_test(struct scenario *sc, const struct scenario_test *t)
@@ -333,9 +328,6 @@ static void run_test(struct scenario *sc, const struct scenario_test *t)
     sc->generation++;
     sc->in_test = true;
     sc->session = session_new(note_to_report, sc);
-    if (sc->options->has_trace) {
-        session_set_machine_hook(sc->session, sc_trace_machine, sc);
-    }
     sc->deadline_us = g_get_monotonic_time() + (int64_t)timeout * 1000;
     lua_settop(L, 0);
     lua_pushcfunction(L, message_handler);
@@ -350,8 +342,8 @@ static void run_test(struct scenario *sc, const struct scenario_test *t)
     }
     sc->in_test = false;
     sc_run_cleanups(sc);
-    session_free(g_steal_pointer(&sc->session));
     sc_drop_traces(sc);
+    session_free(g_steal_pointer(&sc->session));
     forget_declared(sc);
     lua_gc(L, LUA_GCCOLLECT);
 
@@ -431,7 +423,6 @@ bool scenario_run_file(const char *path, const struct scenario_options *options,
         .machines = g_ptr_array_new(),
         .cleanups = g_array_new(FALSE, FALSE, sizeof(struct scenario_cleanup)),
         .traces = g_ptr_array_new(),
-        .noted = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
     };
     bool ok = open_state(&sc, error) && load_file(&sc, error);
 
@@ -444,7 +435,6 @@ bool scenario_run_file(const char *path, const struct scenario_options *options,
     g_ptr_array_unref(sc.tests);
     g_ptr_array_unref(sc.machines);
     g_ptr_array_unref(sc.traces);
-    g_hash_table_unref(sc.noted);
     g_array_unref(sc.cleanups);
     g_free(sc.path);
     return ok;
