@@ -18,8 +18,8 @@ for group in "$@"; do
         programs="$programs clang-tidy clang-format cppcheck luac5.4 mandoc python3 shellcheck"
         ;;
     capture)
-        packages="$packages iproute2 iputils-ping ethtool curl python3 openssh-client openssh-server"
-        programs="$programs ip ping ethtool curl python3 ssh sshd"
+        packages="$packages iproute2 iputils-ping ethtool curl python3"
+        programs="$programs ip ping ethtool curl python3"
         ;;
     *)
         echo "ci/deps.sh: unknown group '$group': lint and capture are there" >&2
