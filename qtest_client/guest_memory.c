@@ -18,16 +18,16 @@ enum { DEFAULT_ALIGN = 16 };
 
 #define HUGEPAGES_HINT "enable some with: echo 64 > /proc/sys/vm/nr_hugepages (as root)"
 
-/* Size of a default huge page in bytes, 0 if the kernel has none. */
-static uint64_t hugepage_size(void)
+/* A line of /proc/meminfo, such as "Hugepagesize:", in bytes; 0 if it is not there. */
+static uint64_t meminfo(const char *line)
 {
     g_autofree char *text = NULL;
 
     if (!g_file_get_contents("/proc/meminfo", &text, NULL, NULL)) {
         return 0;
     }
-    const char *at = strstr(text, "Hugepagesize:");
-    return at ? g_ascii_strtoull(at + strlen("Hugepagesize:"), NULL, 10) * 1024 : 0;
+    const char *at = strstr(text, line);
+    return at ? g_ascii_strtoull(at + strlen(line), NULL, 10) * 1024 : 0;
 }
 
 static uint64_t round_up(uint64_t value, uint64_t unit)
@@ -115,7 +115,7 @@ static struct guest_region *region_filled(const char *name, int fd, uint64_t siz
 
 static struct guest_region *new_hugepages(const char *name, uint64_t size, GError **error)
 {
-    uint64_t page = hugepage_size();
+    uint64_t page = meminfo("Hugepagesize:");
 
     if (page == 0) {
         g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_NO_HUGEPAGES,
@@ -164,6 +164,16 @@ struct guest_region *guest_region_new(const char *name, uint64_t size,
         }
         note = g_strdup_printf("using ordinary pages: %s", why->message);
     }
+    /* a memfd has no limit of its own: filling one beyond what there is ends in the kernel's
+     * out-of-memory killer, not in an error */
+    uint64_t available = meminfo("MemAvailable:");
+    if (available != 0 && size > available) {
+        g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_NO_SPACE,
+                    "memory '%s': no room for %" PRIu64 " bytes, %" PRIu64
+                    " are available; ask for less or free some",
+                    name, size, available);
+        return NULL;
+    }
     int fd = memfd_create(name, MFD_CLOEXEC);
     if (fd < 0) {
         g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_SYSTEM,
@@ -205,6 +215,14 @@ struct guest_region *guest_region_new_in_dir(const char *name, uint64_t size, co
     if (fd < 0) {
         g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_SYSTEM,
                     "memory '%s': a file in %s: %s", name, dir, g_strerror(errno));
+        return NULL;
+    }
+    uint64_t room = (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize;
+    if (fs.f_blocks != 0 && size > room) {
+        g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_NO_SPACE,
+                    "memory '%s': %s has no room for %" PRIu64 " bytes, %" PRIu64 " are free", name,
+                    dir, size, room);
+        close(fd);
         return NULL;
     }
     uint64_t page = MAX((uint64_t)fs.f_bsize, (uint64_t)sysconf(_SC_PAGESIZE));

@@ -181,10 +181,21 @@ static int l_replug(lua_State *L)
 /* dev:present(): whether a configuration cycle finds it */
 static int l_present(lua_State *L)
 {
-    uint64_t vendor;
+    struct lua_device *dev = check(L);
+    uint64_t vendor = 0xffff;
     GError *error = NULL;
+    struct pci_device *p;
 
-    if (!pci_config_read(pci(L), 0, 2, &vendor, &error)) {
+    if (dev->spec) {
+        sc_running(L, dev->machine);
+        p = session_device_pci(sc_device(L, dev), &error);
+        if (g_error_matches(error, SESSION_ERROR, SESSION_ERROR_DEVICE)) {
+            g_clear_error(&error);
+        }
+    } else {
+        p = sc_pci(L, dev);
+    }
+    if (error || (p && !pci_config_read(p, 0, 2, &vendor, &error))) {
         return sc_raise(L, error);
     }
     lua_pushboolean(L, vendor != 0xffff);

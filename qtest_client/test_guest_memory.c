@@ -1,0 +1,257 @@
+/* Shared memory: backing, allocation, the guest's map. */
+#include "qtest_client/guest_memory.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { PAGE = 4096 };
+
+static struct guest_region *region_of(uint64_t size)
+{
+    GError *error = NULL;
+    struct guest_region *r = guest_region_new("test", size, GUEST_HUGEPAGES_OFF, &error);
+
+    assert_non_null(r);
+    assert_null(error);
+    return r;
+}
+
+static void assert_error(GError **error, int code, const char *part)
+{
+    assert_non_null(*error);
+    assert_int_equal((*error)->domain, GUEST_MEMORY_ERROR);
+    assert_int_equal((*error)->code, code);
+    if (!strstr((*error)->message, part)) {
+        fail_msg("'%s' is not in '%s'", part, (*error)->message);
+    }
+    g_clear_error(error);
+}
+
+static void a_region_is_zeroed_shared_and_aligned_to_its_size(void **state)
+{
+    struct guest_region *r = region_of(1 << 20);
+    static const uint8_t zero[PAGE];
+
+    (void)state;
+    assert_int_equal(r->size, 1 << 20);
+    assert_int_equal(r->page_size, PAGE);
+    assert_int_equal((uintptr_t)r->host % (1 << 20), 0);
+    assert_true(r->gpa == GUEST_UNPLACED);
+    assert_memory_equal(r->host, zero, PAGE);
+    uint8_t *other = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, r->fd, 0);
+    r->host[5] = 0xa5;
+    assert_int_equal(other[5], 0xa5);
+    munmap(other, PAGE);
+    guest_region_free(r);
+}
+
+static void sizes_that_cannot_be_are_refused(void **state)
+{
+    GError *error = NULL;
+
+    (void)state;
+    assert_null(guest_region_new("none", 0, GUEST_HUGEPAGES_OFF, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_INVALID, "'none'");
+    assert_null(guest_region_new("all", UINT64_MAX, GUEST_HUGEPAGES_OFF, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_INVALID, "'all'");
+    assert_null(guest_region_new_in_dir("dir", 4096, "/nonexistent/folder", &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_SYSTEM, "/nonexistent/folder");
+}
+
+static void a_full_file_system_is_reported_not_hit_later(void **state)
+{
+    GError *error = NULL;
+
+    (void)state;
+    /* more than any machine that runs this has */
+    assert_null(guest_region_new("vast", UINT64_C(1) << 60, GUEST_HUGEPAGES_OFF, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_NO_SPACE, "no room for 1152921504606846976 bytes");
+    assert_null(guest_region_new_in_dir("shm", UINT64_C(1) << 60, "/dev/shm", &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_NO_SPACE, "/dev/shm has no room for");
+}
+
+static void preferred_hugepages_fall_back_with_one_line_that_says_how(void **state)
+{
+    GError *error = NULL;
+    /* more huge pages than any pool has */
+    uint64_t size = UINT64_C(1) << 40;
+
+    (void)state;
+    assert_null(guest_region_new("huge", size, GUEST_HUGEPAGES_REQUIRE, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_NO_HUGEPAGES, "nr_hugepages");
+
+    struct guest_region *r =
+        guest_region_new("many", UINT64_C(512) << 20, GUEST_HUGEPAGES_PREFER, &error);
+    assert_non_null(r);
+    if (r->note) {
+        assert_int_equal(r->page_size, PAGE);
+        assert_non_null(strstr(r->note, "using ordinary pages"));
+        assert_non_null(strstr(r->note, "nr_hugepages"));
+        assert_null(strchr(r->note, '\n'));
+    } else {
+        assert_true(r->page_size > PAGE);
+    }
+    guest_region_free(r);
+}
+
+static void a_folder_can_back_a_region_without_leaving_a_name(void **state)
+{
+    GError *error = NULL;
+    g_autofree char *dir = g_dir_make_tmp("ringlab-test-XXXXXX", NULL);
+
+    (void)state;
+    struct guest_region *r = guest_region_new_in_dir("file", 3 * PAGE, dir, &error);
+    assert_non_null(r);
+    assert_int_equal(r->size, 3 * PAGE);
+    r->host[3 * PAGE - 1] = 1;
+    assert_int_equal(rmdir(dir), 0); /* it is empty */
+    guest_region_free(r);
+}
+
+static void allocations_are_aligned_zeroed_disjoint_and_first_fit(void **state)
+{
+    struct guest_region *r = region_of(4 * PAGE);
+    GError *error = NULL;
+    uint64_t a, b, c, d;
+
+    (void)state;
+    memset(r->host, 0xff, r->size);
+    assert_true(guest_region_alloc(r, 100, 0, &a, &error));
+    assert_int_equal(a, 0);
+    assert_int_equal(r->host[99], 0);
+    assert_int_equal(r->host[100], 0xff);
+    assert_true(guest_region_alloc(r, 10, 256, &b, &error));
+    assert_int_equal(b, 256);
+    assert_true(guest_region_alloc(r, PAGE, PAGE, &c, &error));
+    assert_int_equal(c, PAGE);
+    assert_true(guest_region_alloc(r, 100, 16, &d, &error));
+    assert_int_equal(d, 112); /* between a and b */
+    assert_int_equal(guest_region_allocated(r), 100 + 10 + PAGE + 100);
+    guest_region_release(r, a);
+    assert_true(guest_region_alloc(r, 64, 16, &a, &error));
+    assert_int_equal(a, 0);
+    guest_region_free(r);
+}
+
+static void a_region_can_be_filled_to_its_last_byte_and_no_further(void **state)
+{
+    struct guest_region *r = region_of(2 * PAGE);
+    GError *error = NULL;
+    uint64_t at;
+
+    (void)state;
+    assert_false(guest_region_alloc(r, 2 * PAGE + 1, 1, &at, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_NO_SPACE, "0 of 8192 bytes are in use");
+    assert_true(guest_region_alloc(r, 2 * PAGE, PAGE, &at, &error));
+    assert_int_equal(at, 0);
+    assert_false(guest_region_alloc(r, 1, 1, &at, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_NO_SPACE, "no room for 1 bytes");
+    guest_region_release(r, 0);
+    guest_region_reserve_below(r, PAGE);
+    assert_true(guest_region_alloc(r, PAGE, 16, &at, &error));
+    assert_int_equal(at, PAGE);
+    assert_false(guest_region_alloc(r, 1, 1, &at, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_NO_SPACE, "no room");
+    assert_false(guest_region_alloc(r, 0, 16, &at, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_INVALID, "0 bytes");
+    assert_false(guest_region_alloc(r, 8, 3, &at, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_INVALID, "aligned to 3");
+    guest_region_free(r);
+}
+
+static void addresses_translate_both_ways_within_bounds(void **state)
+{
+    struct guest_memory *m = guest_memory_new();
+    struct guest_region *low = region_of(2 * PAGE), *high = region_of(PAGE);
+    GError *error = NULL;
+    uint64_t top = UINT64_MAX - PAGE + 1;
+
+    (void)state;
+    assert_true(guest_memory_place(m, low, 0x100000, &error));
+    assert_true(guest_memory_place(m, high, top, &error));
+    assert_ptr_equal(guest_memory_host(m, 0x100000, 2 * PAGE), low->host);
+    assert_ptr_equal(guest_memory_host(m, 0x100000 + 2 * PAGE - 1, 1), low->host + 2 * PAGE - 1);
+    assert_null(guest_memory_host(m, 0x100000 + 2 * PAGE - 1, 2));
+    assert_null(guest_memory_host(m, 0xfffff, 1));
+    assert_null(guest_memory_host(m, 0x100000, UINT64_MAX));
+    assert_ptr_equal(guest_memory_host(m, UINT64_MAX, 1), high->host + PAGE - 1);
+    assert_null(guest_memory_host(m, UINT64_MAX, 2));
+    assert_true(guest_memory_gpa(m, low->host + 7) == 0x100007);
+    assert_true(guest_memory_gpa(m, high->host) == top);
+    assert_true(guest_memory_gpa(m, low->host + low->size) == GUEST_UNPLACED ||
+                low->host + low->size == high->host);
+    assert_ptr_equal(guest_memory_region_at(m, 0x100001), low);
+    assert_null(guest_memory_host_checked(m, 0x42, 4, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_RANGE,
+                 "0x42 are outside the shared memory ('test' 0x1");
+    guest_memory_free(m);
+    assert_true(low->gpa == GUEST_UNPLACED);
+    guest_region_free(low);
+    guest_region_free(high);
+}
+
+static void regions_never_overlap_and_can_move(void **state)
+{
+    struct guest_memory *m = guest_memory_new();
+    struct guest_region *a = region_of(2 * PAGE), *b = region_of(PAGE);
+    GError *error = NULL;
+
+    (void)state;
+    assert_true(guest_memory_place(m, a, 0x10000, &error));
+    assert_false(guest_memory_place(m, b, 0x10000 + PAGE, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_OVERLAP, "would overlap");
+    assert_true(guest_memory_place(m, b, 0x10000 + 2 * PAGE, &error));
+    assert_false(guest_memory_place(m, a, 0x10000 + PAGE, &error)); /* would reach b */
+    assert_error(&error, GUEST_MEMORY_ERROR_OVERLAP, "would overlap");
+    assert_true(guest_memory_place(m, a, 0x20000, &error));
+    assert_null(guest_memory_host(m, 0x10000, 1));
+    assert_true(guest_memory_place(m, a, GUEST_UNPLACED, &error));
+    assert_null(guest_memory_host(m, 0x20000, 1));
+    assert_false(guest_memory_place(m, a, UINT64_MAX - PAGE, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_RANGE, "beyond the last address");
+    guest_memory_free(m);
+    guest_region_free(a);
+    guest_region_free(b);
+}
+
+static void machines_share_a_region_at_one_address_only(void **state)
+{
+    struct guest_memory *m = guest_memory_new(), *n = guest_memory_new();
+    struct guest_region *r = region_of(PAGE);
+    GError *error = NULL;
+
+    (void)state;
+    assert_true(guest_memory_place(m, r, 0x10000, &error));
+    assert_false(guest_memory_place(n, r, 0x20000, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_OVERLAP, "another machine");
+    assert_true(guest_memory_place(n, r, 0x10000, &error));
+    guest_memory_free(m);
+    assert_true(r->gpa == 0x10000);
+    assert_ptr_equal(guest_memory_host(n, 0x10000, 1), r->host);
+    guest_memory_free(n);
+    assert_true(r->gpa == GUEST_UNPLACED);
+    guest_region_free(r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_region_is_zeroed_shared_and_aligned_to_its_size),
+        cmocka_unit_test(sizes_that_cannot_be_are_refused),
+        cmocka_unit_test(a_full_file_system_is_reported_not_hit_later),
+        cmocka_unit_test(preferred_hugepages_fall_back_with_one_line_that_says_how),
+        cmocka_unit_test(a_folder_can_back_a_region_without_leaving_a_name),
+        cmocka_unit_test(allocations_are_aligned_zeroed_disjoint_and_first_fit),
+        cmocka_unit_test(a_region_can_be_filled_to_its_last_byte_and_no_further),
+        cmocka_unit_test(addresses_translate_both_ways_within_bounds),
+        cmocka_unit_test(regions_never_overlap_and_can_move),
+        cmocka_unit_test(machines_share_a_region_at_one_address_only),
+    };
+    return cmocka_run_group_tests_name("guest_memory", tests, NULL, NULL);
+}
