@@ -234,6 +234,7 @@ static bool take_known_raises(struct interrupt *irq)
     uint64_t n = line_raises(irq);
     bool is_new = n > irq->n_seen;
 
+    irq->n_messages += n - irq->n_seen;
     irq->n_seen = n;
     return is_new;
 }
@@ -246,9 +247,11 @@ bool interrupt_take(struct interrupt *irq)
     switch (irq->kind) {
     case INTERRUPT_MEMORY:
         taken = atomic_exchange(irq->word, 0) != 0;
+        irq->n_messages += taken;
         break;
     case INTERRUPT_EVENTFD:
         taken = read(irq->eventfd, &count, sizeof(count)) == (ssize_t)sizeof(count);
+        irq->n_messages += taken ? count : 0;
         break;
     case INTERRUPT_LINE:
         taken = take_known_raises(irq) ||
@@ -315,7 +318,7 @@ static bool wait_line(struct interrupt *irq, int timeout_ms, GError **error)
     g_autoptr(GError) why = NULL;
 
     if (m->ops->irq_wait_raised(m, irq->line, irq->n_seen + 1, timeout_ms, &why)) {
-        irq->n_seen = line_raises(irq);
+        take_known_raises(irq);
         irq->n_taken++;
         return true;
     }

@@ -38,6 +38,8 @@ struct interrupt {
     unsigned line;                   /* LINE: GSI */
     uint64_t n_seen;                 /* LINE: raises consumed */
     uint64_t n_taken;                /* interrupts consumed by interrupt_take and interrupt_wait */
+    uint64_t n_messages;             /* what they were: EVENTFD: messages, LINE: raises; a word in
+                                        memory cannot tell one from several: MEMORY: as n_taken */
 };
 
 /* ---- MSI-X of a function; PCI_ERROR_NOT_FOUND if it has none or the table's BAR has no address,

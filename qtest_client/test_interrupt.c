@@ -414,6 +414,23 @@ static void a_doorbell_message_makes_the_eventfd_of_its_channel_readable(void **
     interrupt_free(b);
 }
 
+static void messages_that_are_taken_together_are_counted_each(void **state)
+{
+    (void)state;
+    struct interrupt *irq = new_eventfd(1);
+
+    for (unsigned i = 0; i < 3; i++) {
+        fake_send(&fake, card, 1);
+    }
+    assert_true(interrupt_take(irq));
+    assert_int_equal(irq->n_taken, 1);
+    assert_int_equal(irq->n_messages, 3);
+    fake_send(&fake, card, 1);
+    assert_true(interrupt_wait(irq, 0, NULL));
+    assert_int_equal(irq->n_messages, 4);
+    interrupt_free(irq);
+}
+
 static void a_channel_that_was_given_back_is_given_out_again_empty(void **state)
 {
     (void)state;
@@ -585,6 +602,7 @@ static void raises_of_a_line_are_taken_and_a_line_that_stays_up_counts_once(void
     assert_true(interrupt_take(irq));
     assert_false(interrupt_take(irq));
     assert_int_equal(irq->n_taken, 2);
+    assert_int_equal(irq->n_messages, 3);
     interrupt_free(irq);
 }
 
@@ -600,6 +618,7 @@ static void waiting_for_a_line_consumes_the_raise(void **state)
     assert_true(interrupt_wait(irq, 3, &error));
     assert_false(interrupt_take(irq));
     assert_int_equal(irq->n_taken, 1);
+    assert_int_equal(irq->n_messages, 1);
     fake.is_dead = true;
     assert_false(interrupt_wait(irq, 3, &error));
     expect_error(&error, QTEST_ERROR, QTEST_ERROR_CLOSED, "dead");
@@ -628,6 +647,7 @@ int main(void)
         on_pc(waiting_for_a_message_that_does_not_come_names_device_and_vector),
         on_pc(a_wait_ends_when_another_thread_stores_the_message),
         on_pc(a_doorbell_message_makes_the_eventfd_of_its_channel_readable),
+        on_pc(messages_that_are_taken_together_are_counted_each),
         on_pc(a_channel_that_was_given_back_is_given_out_again_empty),
         on_pc(a_vector_that_cannot_be_leaves_its_channel_free),
         on_pc(a_sleeping_wait_ends_by_the_eventfd_or_at_its_deadline),

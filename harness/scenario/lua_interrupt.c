@@ -139,6 +139,16 @@ static int l_count(lua_State *L)
     return 1;
 }
 
+/* irq:messages() -> how many messages came so far, those pending consumed */
+static int l_messages(lua_State *L)
+{
+    struct interrupt *irq = check(L);
+
+    interrupt_take(irq);
+    lua_pushinteger(L, (lua_Integer)irq->n_messages);
+    return 1;
+}
+
 static int l_line(lua_State *L)
 {
     lua_pushinteger(L, check(L)->line);
@@ -160,8 +170,8 @@ static int l_close(lua_State *L)
 void sc_open_interrupt(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"take", l_take}, {"wait", l_wait},   {"raised", l_raised}, {"count", l_count},
-        {"line", l_line}, {"close", l_close}, {NULL, NULL},
+        {"take", l_take},         {"wait", l_wait}, {"raised", l_raised}, {"count", l_count},
+        {"messages", l_messages}, {"line", l_line}, {"close", l_close},   {NULL, NULL},
     };
 
     sc_type(L, LUA_IRQ, methods, NULL);
