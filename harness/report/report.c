@@ -16,6 +16,7 @@ struct report {
     GDateTime *started;
     char *interruption;
     GPtrArray *sinks;
+    GHashTable *noted; /* char *: what report_note_once told */
 };
 
 static void text_free(void *data)
@@ -60,6 +61,7 @@ struct report *report_new(void)
 {
     struct report *r = g_new0(struct report, 1);
     r->files = g_ptr_array_new_with_free_func(file_free);
+    r->noted = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     r->sinks = g_ptr_array_new_with_free_func(sink_free);
     r->started = g_date_time_new_now_utc();
     r->started_us = g_get_monotonic_time();
@@ -73,6 +75,7 @@ void report_free(struct report *r)
         return;
     g_ptr_array_unref(r->sinks);
     g_ptr_array_unref(r->files);
+    g_hash_table_unref(r->noted);
     g_clear_pointer(&r->planned, g_ptr_array_unref);
     g_date_time_unref(r->started);
     g_free(r->interruption);
@@ -200,6 +203,12 @@ void report_note(struct report *r, const char *format, ...)
     va_end(args);
     g_autofree char *text = report_clean_line(raw);
     tell(r, REPORT_NOTE, NULL, text);
+}
+
+void report_note_once(struct report *r, const char *text)
+{
+    if (g_hash_table_add(r->noted, g_strdup(text)))
+        report_note(r, "%s", text);
 }
 
 void report_run_ended(struct report *r, int signal_number)

@@ -59,6 +59,8 @@ void report_file_broken(struct report *r, const char *message);
 void report_file_ended(struct report *r);
 /* One line for whoever watches, at any moment: "no huge pages: ..." */
 void report_note(struct report *r, const char *format, ...) G_GNUC_PRINTF(2, 3);
+/* The same, but a text that this run was told before is not told again. */
+void report_note_once(struct report *r, const char *text);
 /* `signal_number` is what interrupted the run, or 0. A test and a file that are still running end
  * here, the test with an error. */
 void report_run_ended(struct report *r, int signal_number);

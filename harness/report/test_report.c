@@ -205,6 +205,25 @@ static void prove_accepts_a_run_that_passed(void **state)
     assert_non_null(strstr(out, "All tests successful."));
 }
 
+static void what_is_noted_once_is_told_once_a_run(void **state)
+{
+    struct fixture *f = *state;
+    report_run_started(f->report, NULL, 1);
+    report_file_started(f->report, "a", 1);
+    report_note_once(f->report, "ordinary pages");
+    report_note_once(f->report, "ordinary pages");
+    report_note_once(f->report, "another");
+    report_note(f->report, "ordinary pages");
+    report_file_ended(f->report);
+    report_run_ended(f->report, 0);
+    assert_string_equal(f->text, "TAP version 14\n"
+                                 "# ordinary pages\n"
+                                 "# another\n"
+                                 "# ordinary pages\n"
+                                 "1..0 # SKIP no tests\n"
+                                 "0 passed, 0 failed, 0 skipped\n");
+}
+
 static void colour_marks_the_verdict_only(void **state)
 {
     struct fixture *f = *state;
@@ -552,6 +571,7 @@ int main(void)
         with(setup, a_run_is_told_as_tap),
         with(setup_13, prove_counts_every_test_and_reads_the_diagnostics),
         with(setup_13, prove_accepts_a_run_that_passed),
+        with(setup_color, what_is_noted_once_is_told_once_a_run),
         with(setup_color, colour_marks_the_verdict_only),
         with(setup, a_run_without_tests_has_an_empty_plan),
         with(setup, an_interrupted_run_says_what_was_not_run),

@@ -313,7 +313,7 @@ static void forget_declared(struct scenario *sc)
 
 static void note_to_report(void *data, const char *line)
 {
-    report_note(((struct scenario *)data)->report, "%s", line);
+    report_note_once(((struct scenario *)data)->report, line);
 }
 
 static void run_test(struct scenario *sc, const struct scenario_test *t)
