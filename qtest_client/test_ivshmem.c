@@ -246,6 +246,16 @@ static void addresses_the_bar_cannot_have_are_refused(void **state)
     expect_refused(UINT64_C(0) - MEMORY_BYTES, "at 0xfffffffffff00000"); /* ends at 2^64 - 1 */
 }
 
+static void an_address_the_bar_cannot_have_leaves_the_memory_where_it_was(void **state)
+{
+    (void)state;
+    g_autoptr(GError) error = NULL;
+
+    assert_true(ivshmem_map(plain, region, 0xc0000000, &error));
+    assert_false(ivshmem_map(plain, region, UINT64_C(0) - MEMORY_BYTES, &error));
+    expect_mapped(plain, 0, 0xc0000000);
+}
+
 static void memory_of_another_size_is_refused(void **state)
 {
     (void)state;
@@ -300,6 +310,7 @@ int main(void)
         machine_test(memory_anywhere_finds_a_place_and_keeps_it),
         machine_test(memory_that_another_machine_shows_goes_to_the_same_address),
         machine_test(addresses_the_bar_cannot_have_are_refused),
+        machine_test(an_address_the_bar_cannot_have_leaves_the_memory_where_it_was),
         machine_test(memory_of_another_size_is_refused),
         machine_test(an_address_that_is_taken_is_refused_before_the_device_moves),
         machine_test(memory_that_could_not_be_placed_on_the_bus_is_not_in_the_map),
