@@ -9,6 +9,7 @@
 #include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
@@ -25,6 +26,41 @@ struct plan {
     int error_fd; /* receives errno if it could not become the program */
     rlim_t max_fds;
 };
+
+/* Those that run, for child_end_all; 0: a free place. */
+enum { MAX_CHILDREN = 256 };
+static atomic_int running[MAX_CHILDREN];
+static atomic_bool is_ending;
+
+static bool enter(pid_t pid)
+{
+    for (unsigned i = 0; i < MAX_CHILDREN; i++) {
+        int none = 0;
+        if (atomic_compare_exchange_strong(&running[i], &none, pid))
+            return true;
+    }
+    return false;
+}
+
+/* Before it is reaped: afterwards its number may be another process's. */
+static void leave(pid_t pid)
+{
+    for (unsigned i = 0; i < MAX_CHILDREN; i++) {
+        int expected = pid;
+        if (atomic_compare_exchange_strong(&running[i], &expected, 0))
+            return;
+    }
+}
+
+void child_end_all(void)
+{
+    atomic_store(&is_ending, true);
+    for (unsigned i = 0; i < MAX_CHILDREN; i++) {
+        int pid = atomic_load(&running[i]);
+        if (pid > 0)
+            kill(pid, SIGKILL);
+    }
+}
 
 static bool set_cloexec(int fd, bool on)
 {
@@ -131,13 +167,16 @@ static bool start(struct child *child, struct plan *plan, GError **error)
         return fail(error, "cannot start", program, fork_errno);
     }
     child->pid = pid;
-    int child_errno = read_errno(error_pipe[0]);
+    int child_errno = enter(pid) ? read_errno(error_pipe[0]) : EAGAIN;
     close(error_pipe[0]);
     if (!child_errno) {
         child->pidfd = pidfd_open(pid, 0);
         if (child->pidfd < 0)
             child_errno = errno;
     }
+    /* The end may have been called between the fork and the entry. */
+    if (!child_errno && atomic_load(&is_ending))
+        child_errno = ECANCELED;
     if (child_errno) {
         child_kill(child);
         return fail(error, "cannot start", program, child_errno);
@@ -164,15 +203,22 @@ bool child_start(struct child *child, const struct child_options *options, GErro
     return ok;
 }
 
+/* Reaps it if it has ended, or (flags 0) when it ends. */
 static bool reap(struct child *child, int flags)
 {
+    siginfo_t info = {0};
+    int result;
+    do {
+        result = waitid(P_PID, (id_t)child->pid, &info, WEXITED | WNOWAIT | flags);
+    } while (result < 0 && errno == EINTR);
+    if (result == 0 && info.si_pid == 0)
+        return false;
+    leave(child->pid);
     int status = 0;
     pid_t pid;
     do {
-        pid = waitpid(child->pid, &status, flags);
+        pid = waitpid(child->pid, &status, 0);
     } while (pid < 0 && errno == EINTR);
-    if (pid == 0)
-        return false;
     child->status = pid > 0 ? status : 0;
     child->is_ended = true;
     child->pid = 0;

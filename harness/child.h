@@ -27,12 +27,15 @@ struct child_options {
 };
 
 /* Starts it. SIGKILL reaches it when the calling thread ends, however that happens. Errors are
- * G_IO_ERROR: NOT_FOUND if there is no such program, else what the system said. */
+ * G_IO_ERROR: CANCELLED after child_end_all, else what the system said. */
 bool child_start(struct child *child, const struct child_options *options, GError **error);
 /* Waits for its end up to `timeout_ms` (0: looks), and reaps it. False if it is still running. */
 bool child_wait(struct child *child, int timeout_ms);
 /* SIGKILL, and reaps it. Does nothing if it has ended. */
 void child_kill(struct child *child);
+/* SIGKILL to every child there is; from now on none can be started. For signal handlers: it is
+ * async-signal-safe, and leaves reaping to the owners. */
+void child_end_all(void);
 /* "exited with status 1", "was killed by signal 9 (Killed)"; freed with g_free. */
 char *child_how_ended(const struct child *child);
 

@@ -2,6 +2,7 @@
  * Finding and running a subcommand, and what their --help and their errors look like.
  */
 #include "harness/cmd.h"
+#include "harness/cancel.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -155,5 +156,9 @@ void cmd_error(const char *format, ...)
     g_auto(GStrv) lines = g_strsplit(g_strchomp(text), "\n", -1);
     g_autofree char *line = g_strjoinv("; ", lines);
     fflush(stdout);
-    fprintf(stderr, "%s: %s\n", g_get_prgname(), line);
+    /* Whatever failed then failed because of that. */
+    if (cancel_is_requested())
+        fprintf(stderr, "%s: interrupted (%s)\n", g_get_prgname(), g_strsignal(cancel_signal()));
+    else
+        fprintf(stderr, "%s: %s\n", g_get_prgname(), line);
 }

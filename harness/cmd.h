@@ -41,6 +41,7 @@ void cmd_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
 
 /* ---- the commands; each in its own file ---- */
 
+int cmd_probe(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_regs(int argc, char **argv);
 

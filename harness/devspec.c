@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-G_DEFINE_QUARK(ringlab - devspec - error, devspec_error)
+G_DEFINE_QUARK(ringlab_devspec_error, devspec_error)
 
 static void free_property(gpointer data)
 {

@@ -1,19 +1,26 @@
 /*
  * The `ringlab` program: the table of its commands. Each command lives in a file of its own.
  */
+#include "harness/cancel.h"
 #include "harness/cmd.h"
 
 #include <locale.h>
 
 static const struct command commands[] = {
+    {"probe", "[DEVICE...]", "what is on the bus: ids, BARs, capabilities, registers", cmd_probe},
     {"run", "FILE|DIR...", "run scenarios; TAP on stdout, JUnit and JSON under results/", cmd_run},
     {"regs", "snapshot|diff|check ...", "register semantics as text, compared with a baseline",
      cmd_regs},
     {NULL, NULL, NULL, NULL},
 };
 
+/* How long teardown may take after Ctrl-C. */
+enum { TEARDOWN_S = 10 };
+
 int main(int argc, char **argv)
 {
     setlocale(LC_CTYPE, "");
-    return cmd_dispatch(commands, argc, argv);
+    cancel_install(TEARDOWN_S);
+    int status = cmd_dispatch(commands, argc, argv);
+    return cancel_is_requested() ? CMD_INTERRUPTED : status;
 }

@@ -224,30 +224,57 @@ bool qemu_check_alive(struct qemu *qemu, GError **error)
 
 /* ---- starting ---- */
 
-/* What to do about an unknown accelerator or device, or "". */
-static char *advice(const char *lines)
+/* What stands between `before` and `after` in `text`; `before` is looked for to the left of
+ * `after`. NULL if it does not stand there. */
+static char *between(const char *text, const char *before, const char *after)
 {
-    const struct qemu_info *info = qemu_info_get(NULL);
-    if (!info)
-        return g_strdup("");
-    if (strstr(lines, "invalid accelerator")) {
-        g_autofree char *list = g_strjoinv(", ", (char **)(guintptr)qemu_info_accelerators(info));
-        return g_strdup_printf(" (this QEMU has: %s)", list);
-    }
-    const char *end = strstr(lines, "' is not a valid device model name");
-    const char *start = end ? g_strrstr_len(lines, end - lines, "'") : NULL;
+    const char *end = strstr(text, after);
+    const char *start = end ? g_strrstr_len(text, end - text, before) : NULL;
     if (!start)
-        return g_strdup("");
-    g_autofree char *name = g_strndup(start + 1, (gsize)(end - start - 1));
-    const char *nearest = qemu_info_nearest_device(info, name);
-    return nearest ? g_strdup_printf(" (did you mean %s?)", nearest) : g_strdup("");
+        return NULL;
+    start += strlen(before);
+    return g_strndup(start, (gsize)(end - start));
 }
 
-static bool is_unsupported(const char *lines)
+static bool fail_device(const struct qemu *qemu, const char *name, GError **error)
 {
-    return strstr(lines, "invalid accelerator") || strstr(lines, "failed to initialize kvm") ||
-           strstr(lines, "is not a valid device model name") ||
-           strstr(lines, "unsupported machine type");
+    const struct qemu_info *info = qemu_info_get(NULL);
+    const char *nearest = info ? qemu_info_nearest_device(info, name) : NULL;
+    g_autofree char *hint = nearest
+                                ? g_strdup_printf("did you mean %s?", nearest)
+                                : g_strdup_printf("'%s -device help' lists those it has",
+                                                  (const char *)g_ptr_array_index(qemu->argv, 0));
+    g_set_error(error, QEMU_ERROR, QEMU_ERROR_UNSUPPORTED, "QEMU %s: there is no device %s; %s",
+                qemu->name, name, hint);
+    return false;
+}
+
+static bool fail_accelerator(const struct qemu *qemu, const char *lines, GError **error)
+{
+    const struct qemu_info *info = qemu_info_get(NULL);
+    g_autofree char *list =
+        info ? g_strjoinv(", ", (char **)(guintptr)qemu_info_accelerators(info)) : NULL;
+    g_set_error(error, QEMU_ERROR, QEMU_ERROR_UNSUPPORTED,
+                "QEMU %s: accelerator %s cannot be used (this QEMU has %s): %s", qemu->name,
+                qemu->accelerator, list ? list : "others", lines);
+    return false;
+}
+
+/* It ended while starting: says why in its own words, or in ours where we can tell what to do. */
+static bool fail_ended(const struct qemu *qemu, const char *lines, GError **error)
+{
+    g_autofree char *device = between(lines, "'", "' is not a valid device model name");
+    if (device)
+        return fail_device(qemu, device, error);
+    if (qemu->accelerator &&
+        (strstr(lines, "invalid accelerator") || strstr(lines, "failed to initialize ")))
+        return fail_accelerator(qemu, lines, error);
+    bool is_unsupported = strstr(lines, "unsupported machine type") != NULL;
+    g_autofree char *how = child_how_ended(&qemu->child);
+    g_set_error(
+        error, QEMU_ERROR, (int)(is_unsupported ? QEMU_ERROR_UNSUPPORTED : QEMU_ERROR_START),
+        "QEMU %s %s while starting: %s", qemu->name, how, *lines ? lines : "it printed nothing");
+    return false;
 }
 
 /* Turns what a socket reported during the start into what happened to the process. */
@@ -257,16 +284,10 @@ static bool fail_start(struct qemu *qemu, const GError *cause, GError **error)
                      g_error_matches(cause, QTEST_ERROR, QTEST_ERROR_CLOSED);
     bool is_ended = child_wait(&qemu->child, is_closed ? QEMU_END_TIMEOUT_MS : 0);
     g_autofree char *lines = last_lines(qemu);
-    if (is_ended) {
-        g_autofree char *how = child_how_ended(&qemu->child);
-        g_autofree char *hint = advice(lines);
-        enum qemu_error code = is_unsupported(lines) ? QEMU_ERROR_UNSUPPORTED : QEMU_ERROR_START;
-        g_set_error(error, QEMU_ERROR, (int)code, "QEMU %s %s while starting: %s%s", qemu->name,
-                    how, *lines ? lines : "it printed nothing", hint);
-    } else {
-        g_set_error(error, QEMU_ERROR, QEMU_ERROR_START, "QEMU %s did not start: %s%s%s",
-                    qemu->name, cause->message, *lines ? "; it printed: " : "", lines);
-    }
+    if (is_ended)
+        return fail_ended(qemu, lines, error);
+    g_set_error(error, QEMU_ERROR, QEMU_ERROR_START, "QEMU %s did not start: %s%s%s", qemu->name,
+                cause->message, *lines ? "; it printed: " : "", lines);
     return false;
 }
 

@@ -26,7 +26,7 @@ struct known_binary {
 static GMutex info_lock;
 static GHashTable *known_binaries; /* path -> struct known_binary; kept for good */
 
-G_DEFINE_QUARK(ringlab - qemu - error, qemu_error)
+G_DEFINE_QUARK(ringlab_qemu_error, qemu_error)
 
 char *qemu_find_binary(GError **error)
 {

@@ -38,6 +38,19 @@ struct session *session_new(session_note_fn note, void *note_data)
     return s;
 }
 
+void session_set_machine_hook(struct session *s, session_machine_fn hook, void *data)
+{
+    s->machine_hook = hook;
+    s->machine_hook_data = data;
+}
+
+static void tell_machine(struct session_machine *m, bool is_running)
+{
+    if (m->session->machine_hook) {
+        m->session->machine_hook(m->session->machine_hook_data, m, is_running);
+    }
+}
+
 static void machine_destroy(struct session_machine *m)
 {
     session_machine_stop(m);
@@ -108,8 +121,7 @@ static struct guest_region *keep_region(struct session *s, struct guest_region *
     s->next_gpa += align;
     g_array_append_val(s->regions, shared);
     if (r->note) {
-        g_autofree char *line = g_strdup_printf("memory '%s': %s", r->name, r->note);
-        session_note(s, line);
+        session_note(s, r->note);
     }
     return r;
 }
@@ -241,6 +253,9 @@ bool session_machine_inherit(struct session_machine *m, int fd, GError **error)
 
 void session_machine_stop(struct session_machine *m)
 {
+    if (m->machine) {
+        tell_machine(m, false);
+    }
     for (guint i = 0; i < m->devices->len; i++) {
         session_device_stopped(m->devices->pdata[i]);
     }
@@ -333,8 +348,7 @@ bool session_machine_start(struct session_machine *m, GError **error)
             return false;
         }
         if (m->ram->note) {
-            g_autofree char *line = g_strdup_printf("memory '%s': %s", name, m->ram->note);
-            session_note(m->session, line);
+            session_note(m->session, m->ram->note);
         }
         guest_region_reserve_below(m->ram, RAM_ALLOC_FROM);
         if (!guest_memory_place(m->memory, m->ram, 0, error)) {
@@ -350,6 +364,7 @@ bool session_machine_start(struct session_machine *m, GError **error)
     }
     m->machine = machine_qtest_new(qemu_qtest(m->qemu), m->memory, m->board);
     m->bus = pci_bus_new(m->machine);
+    tell_machine(m, true);
     if (!qtest_irq_intercept_ioapic(qemu_qtest(m->qemu), error) ||
         (!m->is_bare && !session_machine_setup(m, error))) {
         session_machine_stop(m);

@@ -29,6 +29,10 @@ struct session_device;
 /* One-line remarks for the user, such as "using ordinary pages: ..."; may be NULL. */
 typedef void (*session_note_fn)(void *data, const char *line);
 struct session *session_new(session_note_fn note, void *note_data);
+/* Told when a machine has started but nothing was accessed yet (is_running true), and before it
+ * ends (false): for traces. */
+typedef void (*session_machine_fn)(void *data, struct session_machine *m, bool is_running);
+void session_set_machine_hook(struct session *session, session_machine_fn hook, void *data);
 /* Ends every QEMU and frees everything made through the session. */
 void session_free(struct session *session);
 
@@ -111,6 +115,8 @@ struct session_device *session_device_new(struct session_machine *m, const char 
 struct session_device *session_machine_device(struct session_machine *m, unsigned n);
 const char *session_device_driver(const struct session_device *dev);
 const char *session_device_id(const struct session_device *dev);
+/* Where it hangs on the root bus; false if it lies behind a bridge. */
+bool session_device_slot(const struct session_device *dev, unsigned *slot, unsigned *function);
 struct session_machine *session_device_machine(const struct session_device *dev);
 struct guest_region *session_device_region(const struct session_device *dev);
 struct ivshmem_server *session_device_server(const struct session_device *dev);

@@ -555,6 +555,13 @@ const char *session_device_id(const struct session_device *dev)
     return dev->id;
 }
 
+bool session_device_slot(const struct session_device *dev, unsigned *slot, unsigned *function)
+{
+    *slot = dev->slot;
+    *function = dev->function;
+    return dev->bus == NULL;
+}
+
 struct session_machine *session_device_machine(const struct session_device *dev)
 {
     return dev->machine;

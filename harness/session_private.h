@@ -11,6 +11,8 @@ enum { SESSION_BRIDGE_CHANNELS = 32 };
 struct session {
     session_note_fn note;
     void *note_data;
+    session_machine_fn machine_hook;
+    void *machine_hook_data;
     GPtrArray *machines; /* struct session_machine * */
     GArray *regions;     /* struct shared_region (session.c) */
     GArray *servers;     /* struct shared_server (session.c) */

@@ -31,7 +31,7 @@ struct qmp {
     void *closed_data;
 };
 
-G_DEFINE_QUARK(ringlab - qmp - error, qmp_error)
+G_DEFINE_QUARK(ringlab_qmp_error, qmp_error)
 
 /* The first bytes of what came, fit for a one-line message. */
 static char *excerpt(const char *text, gsize len)

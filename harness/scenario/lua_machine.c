@@ -137,11 +137,11 @@ static struct session_machine *running(lua_State *L, struct lua_machine *m)
         if (!session_machine_start(sm, &error)) {
             sc_raise(L, error);
         }
+        sc_restart_trace(m->sc, sm);
         struct qtest *q = qemu_qtest(session_machine_qemu(sm));
         if (m->sc->options->cancel_fd >= 0) {
             qtest_set_cancel_fd(q, m->sc->options->cancel_fd);
         }
-        sc_trace_machine(m->sc, sm);
     }
     return sm;
 }

@@ -128,8 +128,10 @@ struct session_machine *sc_machine(lua_State *L, struct lua_machine *m);
 struct session_machine *sc_running(lua_State *L, struct lua_machine *m);
 /* Ends drivers and interrupts made so far in this test. */
 void sc_run_cleanups(struct scenario *sc);
-/* Begins a register trace of the machine, if the run asked for traces. */
-void sc_trace_machine(struct scenario *sc, struct session_machine *m);
+/* A session's machine hook: begins and ends the register trace of a machine. */
+void sc_trace_machine(void *scenario, struct session_machine *m, bool is_running);
+/* Forgets what the harness itself did to set the machine up: the trace is about the script. */
+void sc_restart_trace(struct scenario *sc, struct session_machine *m);
 void sc_drop_traces(struct scenario *sc);
 /* Appends name, text, name, text ... (char *, owned by the array). */
 void sc_attach_traces(struct scenario *sc, GPtrArray *texts);

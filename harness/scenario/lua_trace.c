@@ -2,20 +2,73 @@
  * Register traces of a test's machines: begun when a machine starts, attached to a failure.
  */
 #include "harness/scenario/lua_scenario.h"
+#include "harness/trace.h"
 
-void sc_trace_machine(struct scenario *sc, struct session_machine *m)
+struct machine_trace {
+    struct session_machine *machine;
+    struct trace *trace;
+};
+
+static struct machine_trace *find(struct scenario *sc, struct session_machine *m)
 {
-    (void)sc;
-    (void)m;
+    for (guint i = 0; i < sc->traces->len; i++) {
+        struct machine_trace *t = sc->traces->pdata[i];
+        if (t->machine == m) {
+            return t;
+        }
+    }
+    struct machine_trace *t = g_new0(struct machine_trace, 1);
+    t->machine = m;
+    t->trace = trace_new(0);
+    g_ptr_array_add(sc->traces, t);
+    return t;
+}
+
+void sc_trace_machine(void *data, struct session_machine *m, bool is_running)
+{
+    struct scenario *sc = data;
+    struct trace *trace = find(sc, m)->trace;
+
+    if (!is_running) {
+        trace_detach(trace);
+        trace_set_devices(trace, NULL);
+        return;
+    }
+    for (unsigned i = 0; session_machine_device(m, i); i++) {
+        const struct session_device *dev = session_machine_device(m, i);
+        unsigned slot, function;
+        if (session_device_slot(dev, &slot, &function)) {
+            g_autofree char *name = g_strdup_printf("%s@%02x", session_device_driver(dev), slot);
+            trace_name_function(trace, 0, slot, function, name);
+        }
+    }
+    trace_set_devices(trace, pci_bus_devices(session_machine_bus(m)));
+    trace_attach(trace, session_machine_machine(m));
+}
+
+void sc_restart_trace(struct scenario *sc, struct session_machine *m)
+{
+    if (sc->options->has_trace) {
+        trace_clear(find(sc, m)->trace);
+    }
 }
 
 void sc_drop_traces(struct scenario *sc)
 {
+    for (guint i = 0; i < sc->traces->len; i++) {
+        struct machine_trace *t = sc->traces->pdata[i];
+        trace_free(t->trace);
+        g_free(t);
+    }
     g_ptr_array_set_size(sc->traces, 0);
 }
 
 void sc_attach_traces(struct scenario *sc, GPtrArray *texts)
 {
-    (void)sc;
-    (void)texts;
+    for (guint i = 0; i < sc->traces->len; i++) {
+        struct machine_trace *t = sc->traces->pdata[i];
+        g_ptr_array_add(texts,
+                        g_strdup_printf("%s: register trace", session_machine_name(t->machine)));
+        g_ptr_array_add(texts, trace_text(t->trace));
+    }
 }

@@ -328,6 +328,9 @@ static void run_test(struct scenario *sc, const struct scenario_test *t)
     sc->generation++;
     sc->in_test = true;
     sc->session = session_new(note_to_report, sc);
+    if (sc->options->has_trace) {
+        session_set_machine_hook(sc->session, sc_trace_machine, sc);
+    }
     sc->deadline_us = g_get_monotonic_time() + (int64_t)timeout * 1000;
     lua_settop(L, 0);
     lua_pushcfunction(L, message_handler);
@@ -342,8 +345,8 @@ static void run_test(struct scenario *sc, const struct scenario_test *t)
     }
     sc->in_test = false;
     sc_run_cleanups(sc);
-    sc_drop_traces(sc);
     session_free(g_steal_pointer(&sc->session));
+    sc_drop_traces(sc);
     forget_declared(sc);
     lua_gc(L, LUA_GCCOLLECT);
 
