@@ -235,8 +235,8 @@ unsigned virtio_net_rx_burst(struct virtio_net *net, unsigned pair, struct virti
     }
     while (n_got < n) {
         unsigned room = MIN(n - n_got, NET_BURST);
-        if (net->has_mrg_rxbuf) { /* any of them may begin a frame that is to be copied */
-            room = MIN(room, rx->n_free_scratch);
+        if (net->has_mrg_rxbuf) { /* any may begin a frame to be copied, after what is missing */
+            room = MIN(room, rx->n_free_scratch + rx->n_missing);
         }
         unsigned n_used = virtqueue_pop(rx->vq, used, room);
         for (unsigned i = 0; i < n_used; i++) {

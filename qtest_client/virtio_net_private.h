@@ -56,7 +56,7 @@ struct net_queue {
     uint32_t *free_scratch;
     unsigned n_free_scratch;
     struct net_scratch *assembling; /* a frame whose last buffers are still to come */
-    unsigned n_missing;             /* how many */
+    unsigned n_missing;             /* how many; 0 if there is none */
 };
 
 struct virtio_net {
