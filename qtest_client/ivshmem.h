@@ -12,12 +12,13 @@
 
 struct ivshmem {
     struct pci_device *dev;
-    bool has_doorbell; /* ivshmem-doorbell: MSI-X is there */
-    uint64_t memory_size; /* bytes of BAR 2 */
+    bool has_doorbell;           /* ivshmem-doorbell: MSI-X is there */
+    uint64_t memory_size;        /* bytes of BAR 2 */
     struct guest_region *region; /* what was mapped, or NULL */
 };
 
-/* Takes an enabled or not yet enabled function; BAR 0 gets an address if it has none. */
+/* Takes an enabled or not yet enabled function: registers and MSI-X get addresses if they have
+ * none, memory decoding and bus mastering are switched on. NOT_FOUND if it is another device. */
 struct ivshmem *ivshmem_new(struct pci_device *dev, GError **error);
 void ivshmem_free(struct ivshmem *shm);
 
@@ -31,8 +32,11 @@ bool ivshmem_set_interrupt_mask(struct ivshmem *shm, uint32_t mask, GError **err
 bool ivshmem_interrupt_status(struct ivshmem *shm, uint32_t *status, GError **error);
 
 /* Puts the shared memory (BAR 2) at guest-physical `gpa` and enters `region`, which must be the
- * same memory, into the machine's map there. A `gpa` of IVSHMEM_AT_HOST_ADDRESS places it at
- * region->host, so that pointers need no translation; IVSHMEM_ANYWHERE takes free bus space. */
+ * same memory, into the machine's map there; both stay after ivshmem_free. A `gpa` of
+ * IVSHMEM_AT_HOST_ADDRESS places it at region->host, so that pointers need no translation;
+ * IVSHMEM_ANYWHERE takes the address where other machines see the region, or where the BAR lies
+ * already, or free bus space. INVALID for an address the BAR cannot have or memory of another size,
+ * GUEST_MEMORY_ERROR_OVERLAP if another region is there: nothing has moved then. */
 #define IVSHMEM_AT_HOST_ADDRESS (UINT64_MAX - 1)
 #define IVSHMEM_ANYWHERE        (UINT64_MAX - 2)
 bool ivshmem_map(struct ivshmem *shm, struct guest_region *region, uint64_t gpa, GError **error);
