@@ -14,7 +14,7 @@ GQuark qmp_error_quark(void);
 
 enum qmp_error {
     QMP_ERROR_COMMAND, /* QEMU answered with an error; the message carries command, class, text */
-    QMP_ERROR_DEVICE_NOT_FOUND, /* the same, of class DeviceNotFound */
+    QMP_ERROR_DEVICE_NOT_FOUND,  /* the same, of class DeviceNotFound */
     QMP_ERROR_COMMAND_NOT_FOUND, /* the same, of class CommandNotFound */
     QMP_ERROR_CLOSED,
     QMP_ERROR_GARBLED, /* not JSON, or not the shape the protocol has */

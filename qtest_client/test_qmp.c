@@ -18,6 +18,8 @@
  *   "< TEXT"  expects a line that is exactly TEXT
  *   "F"       expects a descriptor with the next line and remembers it
  *   "X"       closes its end
+ *   "G"       sends the greeting
+ *   "N"       the whole negotiation: greeting, qmp_capabilities, its answer
  * After the last line it keeps the socket open until the client closes its end.
  */
 struct peer {
@@ -29,11 +31,9 @@ struct peer {
     char *complaint; /* what did not come as expected */
 };
 
-#define GREETING                                                                                   \
-    "> {\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}, "           \
-    "\"package\": \"Debian 1:7.2\"}, \"capabilities\": [\"oob\"]}}"
-#define NEGOTIATION                                                                                \
-    GREETING, "< {\"execute\":\"qmp_capabilities\",\"id\":1}", "> {\"return\": {}, \"id\": 1}"
+static const char greeting[] =
+    "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}, "
+    "\"package\": \"Debian 1:7.2\"}, \"capabilities\": [\"oob\"]}}\r\n";
 
 static void peer_send(struct peer *peer, const char *text)
 {
@@ -99,6 +99,14 @@ static gpointer peer_run(gpointer data)
             break;
         case '<':
             peer_expect(peer, *line + 2);
+            break;
+        case 'G':
+            peer_send(peer, greeting);
+            break;
+        case 'N':
+            peer_send(peer, greeting);
+            peer_expect(peer, "{\"execute\":\"qmp_capabilities\",\"id\":1}");
+            peer_send(peer, "{\"return\": {}, \"id\": 1}\n");
             break;
         case 'F':
             if (peer->passed_fd < 0)
@@ -172,7 +180,7 @@ static void finish(struct qmp *qmp, struct peer *peer)
 static void the_greeting_tells_the_version(void **state)
 {
     (void)state;
-    static const char *const script[] = {NEGOTIATION, NULL};
+    static const char *const script[] = {"N", NULL};
     struct peer peer;
     struct qmp *qmp = connect_ok(&peer, script, LONG_MS);
     assert_int_equal(qmp_version(qmp)->major, 7);
@@ -215,7 +223,7 @@ static void a_bad_greeting_is_refused(void **state)
                          "\"{\"QMP\":{\"version\":{\"qemu\":{\"major\":"
                          "\"7\"}}}}\"");
     static const char *const refused[] = {
-        GREETING, "< {\"execute\":\"qmp_capabilities\",\"id\":1}",
+        "G", "< {\"execute\":\"qmp_capabilities\",\"id\":1}",
         "> {\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}, \"id\": 1}", NULL};
     assert_no_connection(refused, LONG_MS, QMP_ERROR_COMMAND,
                          "QMP command qmp_capabilities: QEMU answered GenericError: no");
@@ -227,7 +235,7 @@ static void a_command_sends_its_arguments_and_returns_the_answer(void **state)
 {
     (void)state;
     static const char *const script[] = {
-        NEGOTIATION,
+        "N",
         "< {\"execute\":\"query-status\",\"id\":2}",
         "> {\"return\": {\"running\": true}, \"id\": 2}",
         "< {\"execute\":\"stop\",\"arguments\":{\"a\":1,\"b\":\"x\\ny\"},\"id\":3}",
@@ -246,7 +254,7 @@ static void a_command_sends_its_arguments_and_returns_the_answer(void **state)
 static void the_pieces_an_answer_comes_in_do_not_matter(void **state)
 {
     (void)state;
-    static const char *const script[] = {NEGOTIATION,
+    static const char *const script[] = {"N",
                                          "< {\"execute\":\"a\",\"id\":2}",
                                          "+ {\"retu",
                                          "+ rn\": 7,",
@@ -273,7 +281,7 @@ static void an_error_has_class_and_text(void **state)
 {
     (void)state;
     static const char *const script[] = {
-        NEGOTIATION,
+        "N",
         "< {\"execute\":\"a\",\"id\":2}",
         "> {\"error\": {\"class\": \"GenericError\", \"desc\": \"Bus 'x'\\nis full\"}, \"id\": 2}",
         "< {\"execute\":\"b\",\"id\":3}",
@@ -310,7 +318,7 @@ static void an_error_has_class_and_text(void **state)
 static void arguments_that_are_no_object_are_not_sent(void **state)
 {
     (void)state;
-    static const char *const script[] = {NEGOTIATION, "< {\"execute\":\"b\",\"id\":3}",
+    static const char *const script[] = {"N", "< {\"execute\":\"b\",\"id\":3}",
                                          "> {\"return\": {}, \"id\": 3}", NULL};
     g_autoptr(GError) error = NULL;
     struct peer peer;
@@ -335,7 +343,7 @@ static void arguments_that_are_no_object_are_not_sent(void **state)
 static void garbled_lines_are_named_and_the_next_command_works(void **state)
 {
     (void)state;
-    static const char *const script[] = {NEGOTIATION,
+    static const char *const script[] = {"N",
                                          "< {\"execute\":\"a\",\"id\":2}",
                                          "> [1]",
                                          "< {\"execute\":\"b\",\"id\":3}",
@@ -380,7 +388,7 @@ static void nesting_without_end_is_refused(void **state)
     (void)state;
     g_autofree char *deep = g_strnfill(100000, '[');
     g_autofree char *line = g_strconcat("> {\"return\": ", deep, NULL);
-    const char *const script[] = {NEGOTIATION, "< {\"execute\":\"a\",\"id\":2}", line, NULL};
+    const char *const script[] = {"N", "< {\"execute\":\"a\",\"id\":2}", line, NULL};
     g_autoptr(GError) error = NULL;
     struct peer peer;
     struct qmp *qmp = connect_ok(&peer, script, LONG_MS);
@@ -397,7 +405,7 @@ static void a_long_answer_comes_whole(void **state)
     (void)state;
     g_autofree char *text = g_strnfill(3 << 20, 'x');
     g_autofree char *line = g_strconcat("> {\"return\": \"", text, "\", \"id\": 2}", NULL);
-    const char *const script[] = {NEGOTIATION,
+    const char *const script[] = {"N",
                                   "< {\"execute\":\"human-monitor-command\",\"arguments\":"
                                   "{\"command-line\":\"info qtree\"},\"id\":2}",
                                   line, NULL};
@@ -412,7 +420,7 @@ static void a_long_answer_comes_whole(void **state)
 static void a_monitor_answer_that_is_no_text_is_garbled(void **state)
 {
     (void)state;
-    static const char *const script[] = {NEGOTIATION,
+    static const char *const script[] = {"N",
                                          "< {\"execute\":\"human-monitor-command\",\"arguments\":"
                                          "{\"command-line\":\"x\"},\"id\":2}",
                                          "> {\"return\": {}, \"id\": 2}", NULL};
@@ -431,7 +439,7 @@ static void a_late_answer_is_not_taken_for_the_next_ones(void **state)
 {
     (void)state;
     static const char *const script[] = {
-        NEGOTIATION,
+        "N",
         "< {\"execute\":\"slow\",\"id\":2}",
         "< {\"execute\":\"next\",\"id\":3}",
         "> {\"error\": {\"class\": \"GenericError\", \"desc\": \"late\"}, \"id\": 2}",
@@ -456,7 +464,7 @@ static char *tell_fate(void *data)
 static void a_closed_socket_is_reported_with_what_became_of_qemu(void **state)
 {
     (void)state;
-    static const char *const script[] = {NEGOTIATION, "< {\"execute\":\"a\",\"id\":2}", "X", NULL};
+    static const char *const script[] = {"N", "< {\"execute\":\"a\",\"id\":2}", "X", NULL};
     static char name[] = "m";
     g_autoptr(GError) error = NULL;
     struct peer peer;
@@ -484,7 +492,7 @@ static const char *event_name(JsonNode *event)
 static void events_are_queued_by_name_in_order(void **state)
 {
     (void)state;
-    static const char *const script[] = {NEGOTIATION,
+    static const char *const script[] = {"N",
                                          "> {\"event\": \"A\", \"data\": {\"n\": 1}}",
                                          "< {\"execute\":\"x\",\"id\":2}",
                                          "> {\"event\": \"B\"}",
@@ -513,7 +521,7 @@ static void an_event_can_be_picked_by_its_data(void **state)
 {
     (void)state;
     static const char *const script[] = {
-        NEGOTIATION,
+        "N",
         "> {\"event\": \"DEVICE_DELETED\", \"data\": {\"path\": \"/machine/a\"}}",
         "> {\"event\": \"DEVICE_DELETED\", \"data\": {\"device\": 7, \"path\": \"/machine/b\"}}",
         "> {\"event\": \"DEVICE_DELETED\", \"data\": {\"device\": \"n0\", \"path\": \"p\"}}",
@@ -538,7 +546,7 @@ static void an_event_can_be_picked_by_its_data(void **state)
 static void an_event_that_does_not_come_is_a_timeout_naming_it(void **state)
 {
     (void)state;
-    static const char *const script[] = {NEGOTIATION, "> {\"event\": \"OTHER\"}", NULL};
+    static const char *const script[] = {"N", "> {\"event\": \"OTHER\"}", NULL};
     g_autoptr(GError) error = NULL;
     struct peer peer;
     struct qmp *qmp = connect_ok(&peer, script, LONG_MS);
@@ -553,7 +561,7 @@ static void an_event_that_does_not_come_is_a_timeout_naming_it(void **state)
 static void an_event_before_the_greeting_of_capabilities_is_kept(void **state)
 {
     (void)state;
-    static const char *const script[] = {GREETING, "< {\"execute\":\"qmp_capabilities\",\"id\":1}",
+    static const char *const script[] = {"G", "< {\"execute\":\"qmp_capabilities\",\"id\":1}",
                                          "> {\"event\": \"EARLY\"}",
                                          "> {\"return\": {}, \"id\": 1}", NULL};
     g_autoptr(GError) error = NULL;
@@ -570,7 +578,7 @@ static void getfd_passes_the_descriptor_with_the_command(void **state)
 {
     (void)state;
     static const char *const script[] = {
-        NEGOTIATION, "< {\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"f\"},\"id\":2}", "F",
+        "N", "< {\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"f\"},\"id\":2}", "F",
         "> {\"return\": {}, \"id\": 2}", NULL};
     g_autoptr(GError) error = NULL;
     struct peer peer;
