@@ -1,6 +1,7 @@
 #include "harness/devset.h"
 #include "harness/qemu.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -155,6 +156,19 @@ static void a_doorbell_device_gets_a_server(void **state)
     devset_free(set);
 }
 
+static void what_qemu_would_have_inherited_is_closed_with_the_set(void **state)
+{
+    (void)state;
+    struct devset *set = devset_new();
+    add(set, "ivshmem-doorbell");
+    unsigned n_fds;
+    int fd = devset_fds(set, &n_fds)[0];
+    assert_int_equal(n_fds, 1);
+    assert_true(fcntl(fd, F_GETFD) >= 0);
+    devset_free(set);
+    assert_int_equal(fcntl(fd, F_GETFD), -1);
+}
+
 static void assert_refused(const char *text, const char *message)
 {
     g_autoptr(GError) error = NULL;
@@ -280,6 +294,7 @@ int main(void)
         cmocka_unit_test(shared_memory_is_made_in_the_size_asked_for),
         cmocka_unit_test(one_region_becomes_one_backend),
         cmocka_unit_test(a_doorbell_device_gets_a_server),
+        cmocka_unit_test(what_qemu_would_have_inherited_is_closed_with_the_set),
         cmocka_unit_test(sizes_and_vectors_that_cannot_be_are_refused),
         cmocka_unit_test(every_device_that_needs_something_starts_by_its_name_alone),
         cmocka_unit_test(two_root_ports_have_chassis_numbers_of_their_own),

@@ -1,3 +1,4 @@
+#include "harness/child.h"
 #include "harness/qemu.h"
 
 #include <fcntl.h>
@@ -204,6 +205,15 @@ static void its_working_folder_has_no_name_and_nothing_is_left(void **state)
     qemu_free(qemu);
 }
 
+static void ctrl_c_in_the_terminal_does_not_reach_it(void **state)
+{
+    (void)state;
+    struct qemu *qemu = start_plain("m");
+    /* The terminal signals its foreground group, which is ours. */
+    assert_int_equal(getpgid(qemu_pid(qemu)), qemu_pid(qemu));
+    qemu_free(qemu);
+}
+
 static void killing_the_harness_kills_qemu(void **state)
 {
     (void)state;
@@ -309,9 +319,14 @@ static void a_bad_device_option_is_reported_in_qemus_words(void **state)
 {
     (void)state;
     const char *args[] = {"-device", "virtio-net-pci,foo=1", NULL};
-    assert_start_fails(&(struct qemu_options){.name = "m", .args = args}, QEMU_ERROR_START,
+    /* The end of QEMU is noticed, not the deadline waited for. */
+    enum { DEADLINE_MS = 60000 };
+    gint64 started_us = g_get_monotonic_time();
+    assert_start_fails(&(struct qemu_options){.name = "m", .args = args, .timeout_ms = DEADLINE_MS},
+                       QEMU_ERROR_START,
                        "QEMU m exited with status 1 while starting: -device virtio-net-pci,foo=1: "
                        "Property 'virtio-net-pci.foo' not found");
+    assert_true(g_get_monotonic_time() - started_us < DEADLINE_MS * 1000ll);
 }
 
 static void an_unknown_accelerator_is_reported_with_those_there_are(void **state)
@@ -419,6 +434,25 @@ static void a_flood_on_standard_error_is_bounded(void **state)
     assert_non_null(strstr(error->message, "xxxxxxxx"));
 }
 
+static void a_log_keeps_its_first_bytes_and_does_not_grow(void **state)
+{
+    (void)state;
+    static char lots[10000];
+    memset(lots, 'x', sizeof(lots));
+    int fd = child_log_new("ringlab-test-log", 4096);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, "ab", 2), 2);
+    while (write(fd, lots, sizeof(lots)) > 0)
+        ;
+    struct stat file;
+    assert_int_equal(fstat(fd, &file), 0);
+    assert_int_equal(file.st_size, 4096);
+    g_autofree char *text = child_log_text(fd);
+    assert_int_equal(strlen(text), 4096);
+    assert_memory_equal(text, "abx", 3);
+    close(fd);
+}
+
 static void a_missing_binary_is_named(void **state)
 {
     (void)state;
@@ -465,6 +499,7 @@ int main(void)
         cmocka_unit_test(the_command_line_is_quoted_for_a_shell),
         cmocka_unit_test(only_the_listed_descriptors_are_inherited),
         cmocka_unit_test(its_working_folder_has_no_name_and_nothing_is_left),
+        cmocka_unit_test(ctrl_c_in_the_terminal_does_not_reach_it),
         cmocka_unit_test(killing_the_harness_kills_qemu),
         cmocka_unit_test(freeing_it_reaps_it),
         cmocka_unit_test(a_killed_qemu_is_named_by_the_next_access),
@@ -478,6 +513,7 @@ int main(void)
         cmocka_unit_test_teardown(a_program_that_is_no_qemu_is_reported_with_its_words,
                                   restore_binary),
         cmocka_unit_test_teardown(a_flood_on_standard_error_is_bounded, restore_binary),
+        cmocka_unit_test(a_log_keeps_its_first_bytes_and_does_not_grow),
         cmocka_unit_test_teardown(a_missing_binary_is_named, restore_binary),
         cmocka_unit_test(the_binary_lists_version_accelerators_and_devices),
     };

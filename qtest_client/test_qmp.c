@@ -1,15 +1,19 @@
 #include "qtest_client/qmp.h"
 
+#include <linux/sockios.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
+
+enum { LONG_MS = 20000, SHORT_MS = 30 };
 
 /*
  * The peer: a thread that follows a script, line by line:
@@ -18,6 +22,7 @@
  *   "< TEXT"  expects a line that is exactly TEXT
  *   "F"       expects a descriptor with the next line and remembers it
  *   "X"       closes its end
+ *   "W"       waits until the client has taken all that was sent
  *   "G"       sends the greeting
  *   "N"       the whole negotiation: greeting, qmp_capabilities, its answer
  * After the last line it keeps the socket open until the client closes its end.
@@ -85,6 +90,19 @@ static void peer_expect(struct peer *peer, const char *text)
         peer->complaint = g_strdup_printf("expected %s, came %s", text, line);
 }
 
+static void peer_wait_taken(struct peer *peer)
+{
+    gint64 deadline_us = g_get_monotonic_time() + LONG_MS * 1000;
+    int n_waiting = 1;
+    while (n_waiting > 0 && g_get_monotonic_time() < deadline_us) {
+        if (ioctl(peer->fd, SIOCOUTQ, &n_waiting) < 0)
+            break;
+        g_thread_yield();
+    }
+    if (n_waiting > 0)
+        peer->complaint = g_strdup("waited in vain for the client to read");
+}
+
 static gpointer peer_run(gpointer data)
 {
     struct peer *peer = data;
@@ -99,6 +117,9 @@ static gpointer peer_run(gpointer data)
             break;
         case '<':
             peer_expect(peer, *line + 2);
+            break;
+        case 'W':
+            peer_wait_taken(peer);
             break;
         case 'G':
             peer_send(peer, greeting);
@@ -149,8 +170,6 @@ static void peer_finish(struct peer *peer)
     if (peer->complaint)
         fail_msg("the peer %s", peer->complaint);
 }
-
-enum { LONG_MS = 20000, SHORT_MS = 30 };
 
 static struct qmp *connect_ok(struct peer *peer, const char *const *script, int timeout_ms)
 {
@@ -257,10 +276,15 @@ static void the_pieces_an_answer_comes_in_do_not_matter(void **state)
     static const char *const script[] = {"N",
                                          "< {\"execute\":\"a\",\"id\":2}",
                                          "+ {\"retu",
+                                         "W",
                                          "+ rn\": 7,",
+                                         "W",
                                          "+  \"id\": 2}\r",
-                                         "+ \n\r\n\n{\"event\": \"E\"}\n{\"retur",
+                                         "W",
+                                         "+ \n",
                                          "< {\"execute\":\"b\",\"id\":3}",
+                                         "+ \r\n\n{\"event\": \"E\"}\n{\"retur",
+                                         "W",
                                          "> n\": 8, \"id\": 3}",
                                          NULL};
     g_autoptr(GError) error = NULL;
