@@ -1,18 +1,14 @@
 /*
- * `ringlab run`: which files run, how often, what is reported where, and what becomes of Ctrl-C.
+ * `ringlab run`: which files run, how often, what is reported where, with which exit status.
  * Not here: what a scenario is (scenario/) and what reports look like (report/).
  */
+#include "harness/cancel.h"
 #include "harness/cmd.h"
 #include "harness/report/report.h"
 #include "harness/run_files.h"
 #include "harness/scenario/scenario.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <fcntl.h>
-#include <glib-unix.h>
 #include <limits.h>
-#include <signal.h>
 #include <unistd.h>
 
 static const char help_text[] =
@@ -20,8 +16,8 @@ static const char help_text[] =
     "is a scenario; in a DIR all *.lua files are, sorted by name, in its subfolders too, except\n"
     "below folders called 'lib'. Results are told as TAP on standard output, which ends with a\n"
     "line 'N passed, N failed, N skipped', and are written to DIR/junit.xml and DIR/run.json of\n"
-    "--results. Ctrl-C stops after the test that runs and says what was not run; a second one\n"
-    "stops at once.";
+    "--results. Ctrl-C stops the test that runs and says what was not run; a second one stops at\n"
+    "once.";
 
 static const char help_examples[] =
     "Examples:\n"
@@ -41,53 +37,6 @@ struct run_options {
     unsigned n_rounds;
     bool is_quiet;
 };
-
-/* ---- Ctrl-C: noted here, acted upon by whoever waits on the descriptor or asks ---- */
-
-static volatile sig_atomic_t caught_signal;
-static int cancel_pipe[2] = {-1, -1};
-static const int cancel_signals[] = {SIGINT, SIGTERM, SIGHUP};
-static struct sigaction old_actions[G_N_ELEMENTS(cancel_signals)];
-
-static void note_signal(int number)
-{
-    int saved = errno;
-    caught_signal = number;
-    ssize_t written = write(cancel_pipe[1], "", 1);
-    (void)written; /* a full pipe is readable too */
-    errno = saved;
-}
-
-static bool is_cancelled(void)
-{
-    return caught_signal != 0;
-}
-
-static bool cancel_begin(GError **error)
-{
-    caught_signal = 0;
-    if (!g_unix_open_pipe(cancel_pipe, FD_CLOEXEC, error)) {
-        return false;
-    }
-    for (size_t i = 0; i < G_N_ELEMENTS(cancel_signals); i++) {
-        /* A second one takes the default action: it ends this process, and so every QEMU. */
-        struct sigaction action = {.sa_handler = note_signal, .sa_flags = SA_RESETHAND};
-        sigaction(cancel_signals[i], NULL, &old_actions[i]);
-        if (old_actions[i].sa_handler != SIG_IGN) { /* as nohup sets it */
-            sigaction(cancel_signals[i], &action, NULL);
-        }
-    }
-    return true;
-}
-
-static void cancel_end(void)
-{
-    for (size_t i = 0; i < G_N_ELEMENTS(cancel_signals); i++) {
-        sigaction(cancel_signals[i], &old_actions[i], NULL);
-    }
-    close(cancel_pipe[0]);
-    close(cancel_pipe[1]);
-}
 
 /* ---- running them ---- */
 
@@ -120,7 +69,7 @@ static void run_file(struct report *report, const char *path, unsigned round,
         report_hide(report);
         cmd_error("%s", error->message);
     }
-    if (!is_cancelled()) {
+    if (!cancel_is_requested()) {
         report_file_ended(report);
     }
 }
@@ -129,12 +78,12 @@ static void run_rounds(struct report *report, const GPtrArray *files,
                        const struct run_options *options)
 {
     struct scenario_options scenario = options->scenario;
-    for (unsigned round = 1; round <= options->n_rounds; round++) {
+    for (unsigned round = 1; round <= options->n_rounds && !cancel_is_requested(); round++) {
         if (options->scenario.shuffle_seed) {
             scenario.shuffle_seed = options->scenario.shuffle_seed + round - 1;
             report_note(report, "order of tests drawn from --shuffle %u", scenario.shuffle_seed);
         }
-        for (guint i = 0; files->pdata[i] && !is_cancelled(); i++) {
+        for (guint i = 0; files->pdata[i] && !cancel_is_requested(); i++) {
             run_file(report, files->pdata[i], round, &scenario);
         }
     }
@@ -155,7 +104,7 @@ static int verdict(const struct report *report, const struct run_options *option
 {
     struct report_counts counts = report_counts(report);
     bool only_list = options->scenario.only_list;
-    if (is_cancelled()) {
+    if (cancel_is_requested()) {
         return CMD_INTERRUPTED;
     }
     if (counts.broken) {
@@ -188,7 +137,7 @@ static int run_scenarios(const GPtrArray *files, const struct run_options *optio
     add_sinks(report, options);
     report_run_started(report, (const char *const *)files->pdata, options->n_rounds);
     run_rounds(report, files, options);
-    report_run_ended(report, caught_signal);
+    report_run_ended(report, cancel_signal());
     int status = verdict(report, options);
     if (!report_write(report, options->results, &error)) {
         cmd_error("%s", error->message);
@@ -202,14 +151,14 @@ static int list_scenarios(const GPtrArray *files, const struct run_options *opti
 {
     struct report *report = report_new();
     report_run_started(report, (const char *const *)files->pdata, 1);
-    for (guint i = 0; files->pdata[i] && !is_cancelled(); i++) {
+    for (guint i = 0; files->pdata[i] && !cancel_is_requested(); i++) {
         run_file(report, files->pdata[i], 1, &options->scenario);
         const struct report_file *file = report_files(report)->pdata[i];
         for (guint t = 0; file->planned && t < file->planned->len; t++) {
             printf("%s: %s\n", file->path, (const char *)file->planned->pdata[t]);
         }
     }
-    report_run_ended(report, caught_signal);
+    report_run_ended(report, cancel_signal());
     int status = verdict(report, options);
     report_free(report);
     return status;
@@ -282,18 +231,16 @@ int cmd_run(int argc, char **argv)
         return CMD_USAGE;
     }
     g_autoptr(GPtrArray) files = run_files_collect((const char *const *)argv + 1, &error);
-    if (!files || !cancel_begin(&error)) {
+    if (!files) {
         cmd_error("%s", error->message);
         return CMD_USAGE;
     }
     options.scenario.filter = filter;
     options.scenario.has_trace = trace;
     options.scenario.only_list = list;
-    options.scenario.cancel_fd = cancel_pipe[0];
-    options.scenario.is_cancelled = is_cancelled;
+    options.scenario.cancel_fd = cancel_fd();
+    options.scenario.is_cancelled = cancel_is_requested;
     options.results = results ? results : "results";
     options.is_quiet = quiet;
-    int status = list ? list_scenarios(files, &options) : run_scenarios(files, &options);
-    cancel_end();
-    return status;
+    return list ? list_scenarios(files, &options) : run_scenarios(files, &options);
 }

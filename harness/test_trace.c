@@ -246,14 +246,16 @@ static void names_are_those_of_the_moment_of_the_access(void **state)
 {
     struct fixture *f = *state;
     mem_write(f, MEM_BAR + COMMON_AT, 1, 1);
-    f->device.bars[4].base = 0; /* reset: the BAR lost its address */
+    f->device.bars[4].base = 0; /* reset: the BAR lost its address, and is not at 0 */
     mem_write(f, MEM_BAR + COMMON_AT, 1, 1);
+    mem_write(f, COMMON_AT, 1, 1);
     trace_set_devices(f->trace, NULL);
     mem_write(f, MEM_BAR + COMMON_AT + 1, 1, 1);
     g_free(f->blocks[1].name); /* unplugged */
     f->blocks[1].name = NULL;
     check(f, "T net  common.status <- 0x01 (acknowledge)\n"
              "T mem  0xe0001000:1 <- 0x01\n"
+             "T mem  0x1000:1 <- 0x01\n"
              "T mem  0xe0001001:1 <- 0x01\n");
 }
 
