@@ -88,7 +88,7 @@ static void deadline_hook(lua_State *L, lua_Debug *ar)
 
     (void)ar;
     if (sc->options->is_cancelled && sc->options->is_cancelled()) {
-        luaL_error(L, "interrupted");
+        luaL_error(L, "stopped by request");
     }
     if (sc->in_test && g_get_monotonic_time() > sc->deadline_us) {
         luaL_error(L, "the test took longer than its deadline");
@@ -258,6 +258,18 @@ static void take_error(lua_State *L, struct outcome *o)
     }
 }
 
+/* A request to stop ends every QEMU: what went wrong after it is no finding about a device. */
+static void blame_interruption(const struct scenario *sc, struct outcome *o)
+{
+    bool is_cancelled = sc->options->is_cancelled && sc->options->is_cancelled();
+
+    if (is_cancelled && o->result.outcome != REPORT_SKIPPED) {
+        g_autofree char *seen = g_steal_pointer(&o->message);
+        o->message = g_strdup_printf("interrupted; what the test saw of it: %s", seen);
+        o->result.outcome = REPORT_ERROR;
+    }
+}
+
 static void attach(struct outcome *o, char *name, char *text)
 {
     g_ptr_array_add(o->texts, name);
@@ -338,6 +350,7 @@ static void run_test(struct scenario *sc, const struct scenario_test *t)
     o.result.outcome = REPORT_PASSED;
     if (lua_pcall(L, 0, 0, 1) != LUA_OK) {
         take_error(L, &o);
+        blame_interruption(sc, &o);
     }
     lua_settop(L, 0);
     if (o.result.outcome == REPORT_FAILED || o.result.outcome == REPORT_ERROR) {
