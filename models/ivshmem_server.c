@@ -10,10 +10,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -607,4 +609,32 @@ bool ivshmem_server_wait_peers(struct ivshmem_server *server, unsigned n, int ti
     bool ok = server->peers.length == n;
     pthread_mutex_unlock(&server->lock);
     return ok;
+}
+
+static bool all_taken(struct ivshmem_server *server)
+{
+    bool is_taken = true;
+
+    pthread_mutex_lock(&server->lock);
+    for (const GList *l = server->connected.head; l && is_taken; l = l->next) {
+        const struct peer *peer = l->data;
+        int unread = 0;
+        is_taken = ivshmem_outbox_is_empty(&peer->outbox) &&
+                   (ioctl(peer->outbox.socket, SIOCOUTQ, &unread) < 0 || unread == 0);
+    }
+    pthread_mutex_unlock(&server->lock);
+    return is_taken;
+}
+
+bool ivshmem_server_wait_taken(struct ivshmem_server *server, int timeout_ms)
+{
+    gint64 deadline = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
+
+    /* nothing tells when the other side reads: asked again and again */
+    while (!all_taken(server)) {
+        if (g_get_monotonic_time() >= deadline)
+            return false;
+        g_thread_yield();
+    }
+    return true;
 }

@@ -63,5 +63,8 @@ unsigned ivshmem_server_n_peers(struct ivshmem_server *server);
 bool ivshmem_server_has_peer(struct ivshmem_server *server, uint16_t id);
 /* Waits until the number of peers is `n`; false if it was not within `timeout_ms`. */
 bool ivshmem_server_wait_peers(struct ivshmem_server *server, unsigned n, int timeout_ms);
+/* Waits until every connected peer has taken all messages out of its socket: who is there, who
+ * left. A QEMU has acted on them once it answers what it was asked after that. */
+bool ivshmem_server_wait_taken(struct ivshmem_server *server, int timeout_ms);
 
 #endif

@@ -53,7 +53,31 @@ struct ivshmem_server *sc_server(lua_State *L, struct lua_server *s)
     return s->server;
 }
 
-/* server:join([vectors]) -> a peer in this process */
+/* Returns when all QEMUs of the test have acted on what the server told them. */
+static void settle(lua_State *L, struct ivshmem_server *server)
+{
+    struct session *session = sc_of(L)->session;
+    GError *error = NULL;
+
+    if (!ivshmem_server_wait_taken(server, sc_timeout(L, lua_gettop(L) + 1, 2000))) {
+        luaL_error(L, "a peer of the ivshmem server does not read what it is told");
+    }
+    for (unsigned i = 0; session_nth_machine(session, i); i++) {
+        struct session_machine *m = session_nth_machine(session, i);
+        if (session_machine_is_started(m) && qemu_is_alive(session_machine_qemu(m), NULL) &&
+            !machine_barrier(session_machine_machine(m), &error)) {
+            sc_raise(L, error);
+        }
+    }
+}
+
+static int l_settle(lua_State *L)
+{
+    settle(L, sc_server(L, check(L)));
+    return 0;
+}
+
+/* server:join([vectors]) -> a peer in this process, known to all others */
 static int l_join(lua_State *L)
 {
     struct lua_server *s = check(L);
@@ -70,6 +94,7 @@ static int l_join(lua_State *L)
     if (!ivshmem_server_join(server, p->n_vectors, p->eventfds, &p->id, &error)) {
         return sc_raise(L, error);
     }
+    settle(L, server);
     return 1;
 }
 
@@ -194,15 +219,17 @@ static int l_peer_leave(lua_State *L)
 
     lua_pushboolean(L, ivshmem_server_leave(p->server, p->id));
     p->generation = 0;
+    settle(L, p->server);
     return 1;
 }
 
 void sc_open_ivshmem(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"join", l_join},   {"leave", l_leave},       {"ring", l_ring},
-        {"peers", l_peers}, {"has_peer", l_has_peer}, {"wait_peers", l_wait_peers},
-        {NULL, NULL},
+        {"join", l_join},         {"leave", l_leave},
+        {"ring", l_ring},         {"peers", l_peers},
+        {"has_peer", l_has_peer}, {"wait_peers", l_wait_peers},
+        {"settle", l_settle},     {NULL, NULL},
     };
     static const luaL_Reg peer_methods[] = {
         {"take", l_peer_take},   {"wait", l_peer_wait}, {"id", l_peer_id},
