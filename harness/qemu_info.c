@@ -4,6 +4,7 @@
  */
 #include "harness/child.h"
 #include "harness/qemu.h"
+#include "qtest_client/pci.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +15,6 @@
 enum {
     INFO_TIMEOUT_MS = 10000,
     INFO_MAX_OUTPUT = 4 << 20,
-    NEAREST_MAX_NAME = 64,
 };
 
 struct known_binary {
@@ -221,40 +221,16 @@ bool qemu_info_has_device(const struct qemu_info *info, const char *name)
     return g_strv_contains(qemu_info_devices(info), name);
 }
 
-/* Edit distance; names are short. */
-static unsigned distance(const char *a, const char *b)
-{
-    unsigned row[NEAREST_MAX_NAME + 1];
-    size_t len_b = strlen(b);
-    for (size_t j = 0; j <= len_b; j++)
-        row[j] = (unsigned)j;
-    for (size_t i = 1; a[i - 1]; i++) {
-        unsigned diagonal = row[0];
-        row[0] = (unsigned)i;
-        for (size_t j = 1; j <= len_b; j++) {
-            unsigned change = diagonal + (a[i - 1] != b[j - 1]);
-            diagonal = row[j];
-            row[j] = MIN(change, MIN(row[j], row[j - 1]) + 1);
-        }
-    }
-    return row[len_b];
-}
-
 const char *qemu_info_nearest_device(const struct qemu_info *info, const char *name)
 {
-    const char *best = NULL;
-    size_t len = strlen(name);
-    if (len > NEAREST_MAX_NAME)
-        return NULL;
-    unsigned best_distance = (unsigned)len / 3 + 2;
-    for (const char *const *device = qemu_info_devices(info); *device; device++) {
-        if (strlen(*device) > NEAREST_MAX_NAME)
-            continue;
-        unsigned d = distance(name, *device);
-        if (d < best_distance) {
-            best = *device;
-            best_distance = d;
-        }
+    const char *const *devices = qemu_info_devices(info);
+    const char *best = pci_nearest_name(name, devices, g_strv_length((char **)(guintptr)devices));
+    if (best)
+        return best;
+    /* The start of a name, as `ivshmem` is of `ivshmem-plain`. */
+    for (; *name && *devices; devices++) {
+        if (g_str_has_prefix(*devices, name) && (!best || strlen(*devices) < strlen(best)))
+            best = *devices;
     }
     return best;
 }

@@ -484,6 +484,7 @@ static void the_binary_lists_version_accelerators_and_devices(void **state)
     assert_true(qemu_info_has_device(info, "ivshmem-plain"));
     assert_false(qemu_info_has_device(info, "virtio-nett-pci"));
     assert_string_equal(qemu_info_nearest_device(info, "ivshmem-plane"), "ivshmem-plain");
+    assert_string_equal(qemu_info_nearest_device(info, "ivshmem"), "ivshmem-plain");
     assert_null(qemu_info_nearest_device(info, "qwertzuiop"));
     assert_ptr_equal(qemu_info_get(NULL), info);
 }

@@ -21,6 +21,7 @@ enum {
 
 struct qmp {
     int fd;
+    int cancel_fd; /* or -1 */
     int timeout_ms;
     GByteArray *received;
     guint scanned; /* bytes of `received` known to hold no line end */
@@ -169,6 +170,22 @@ static JsonNode *parse_line(const char *what, const char *line, gsize len, GErro
     return json_parser_steal_root(parser);
 }
 
+/* Returns when something may have arrived, or the time is over. */
+static bool wait_readable(struct qmp *qmp, const char *what, int timeout_ms, GError **error)
+{
+    struct pollfd p[] = {{.fd = qmp->fd, .events = POLLIN},
+                         {.fd = qmp->cancel_fd, .events = POLLIN}};
+    int n = poll(p, 2, timeout_ms);
+    if (n < 0 && errno != EINTR)
+        return fail_system(what, "poll", error);
+    if (n > 0 && p[1].revents) {
+        g_set_error(error, QMP_ERROR, QMP_ERROR_CANCELLED, "%s: waiting for QEMU was cancelled",
+                    what);
+        return false;
+    }
+    return true;
+}
+
 /* The next message, events included. NULL without an error: nothing before the deadline. */
 static JsonNode *next_message(struct qmp *qmp, const char *what, gint64 deadline_us, GError **error)
 {
@@ -195,11 +212,8 @@ static JsonNode *next_message(struct qmp *qmp, const char *what, gint64 deadline
         int left_ms = remaining_ms(deadline_us);
         if (left_ms == 0)
             return NULL;
-        struct pollfd p = {.fd = qmp->fd, .events = POLLIN};
-        if (poll(&p, 1, left_ms) < 0 && errno != EINTR) {
-            fail_system(what, "poll", error);
+        if (!wait_readable(qmp, what, left_ms, error))
             return NULL;
-        }
     }
 }
 
@@ -403,6 +417,7 @@ struct qmp *qmp_new(int fd, int timeout_ms, GError **error)
 {
     struct qmp *qmp = g_new0(struct qmp, 1);
     qmp->fd = fd;
+    qmp->cancel_fd = -1;
     qmp->timeout_ms = timeout_ms > 0 ? timeout_ms : QMP_DEFAULT_TIMEOUT_MS;
     qmp->received = g_byte_array_new();
     g_queue_init(&qmp->events);
@@ -442,6 +457,11 @@ const struct qmp_version *qmp_version(const struct qmp *qmp)
 int qmp_fd(const struct qmp *qmp)
 {
     return qmp->fd;
+}
+
+void qmp_set_cancel_fd(struct qmp *qmp, int fd)
+{
+    qmp->cancel_fd = fd;
 }
 
 void qmp_set_closed_hook(struct qmp *qmp, char *(*hook)(void *data), void *data)

@@ -19,7 +19,8 @@ enum qmp_error {
     QMP_ERROR_CLOSED,
     QMP_ERROR_GARBLED, /* not JSON, or not the shape the protocol has */
     QMP_ERROR_TIMEOUT,
-    QMP_ERROR_INVALID, /* arguments that are no JSON object; nothing was sent */
+    QMP_ERROR_INVALID,   /* arguments that are no JSON object; nothing was sent */
+    QMP_ERROR_CANCELLED, /* the cancel descriptor became readable while waiting */
     QMP_ERROR_SYSTEM,
 };
 
@@ -35,6 +36,8 @@ struct qmp *qmp_new(int fd, int timeout_ms, GError **error);
 void qmp_free(struct qmp *qmp);
 const struct qmp_version *qmp_version(const struct qmp *qmp);
 int qmp_fd(const struct qmp *qmp);
+/* Waits end early, with CANCELLED, once `fd` is readable (nothing is read from it); -1: none. */
+void qmp_set_cancel_fd(struct qmp *qmp, int fd);
 /* As qtest_set_closed_hook. */
 void qmp_set_closed_hook(struct qmp *qmp, char *(*hook)(void *data), void *data);
 

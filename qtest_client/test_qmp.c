@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -506,6 +507,23 @@ static void a_closed_socket_is_reported_with_what_became_of_qemu(void **state)
     finish(qmp, &peer);
 }
 
+static void a_wait_ends_when_the_cancel_descriptor_is_readable(void **state)
+{
+    (void)state;
+    static const char *const script[] = {"N", NULL};
+    g_autoptr(GError) error = NULL;
+    struct peer peer;
+    struct qmp *qmp = connect_ok(&peer, script, LONG_MS);
+    int cancel_fd = eventfd(1, EFD_CLOEXEC);
+    qmp_set_cancel_fd(qmp, cancel_fd);
+    assert_false(qmp_run(qmp, "slow", NULL, &error));
+    assert_error(error, QMP_ERROR_CANCELLED, "QMP command slow: waiting for QEMU was cancelled");
+    assert_null(qmp_wait_event(qmp, "E", NULL, NULL, LONG_MS, &error));
+    assert_error(error, QMP_ERROR_CANCELLED, "QMP event E: waiting for QEMU was cancelled");
+    close(cancel_fd);
+    finish(qmp, &peer);
+}
+
 /* ---- events ---- */
 
 static const char *event_name(JsonNode *event)
@@ -633,6 +651,7 @@ int main(void)
         cmocka_unit_test(a_monitor_answer_that_is_no_text_is_garbled),
         cmocka_unit_test(a_late_answer_is_not_taken_for_the_next_ones),
         cmocka_unit_test(a_closed_socket_is_reported_with_what_became_of_qemu),
+        cmocka_unit_test(a_wait_ends_when_the_cancel_descriptor_is_readable),
         cmocka_unit_test(events_are_queued_by_name_in_order),
         cmocka_unit_test(an_event_can_be_picked_by_its_data),
         cmocka_unit_test(an_event_that_does_not_come_is_a_timeout_naming_it),

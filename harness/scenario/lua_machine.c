@@ -141,6 +141,7 @@ static struct session_machine *running(lua_State *L, struct lua_machine *m)
         struct qtest *q = qemu_qtest(session_machine_qemu(sm));
         if (m->sc->options->cancel_fd >= 0) {
             qtest_set_cancel_fd(q, m->sc->options->cancel_fd);
+            qmp_set_cancel_fd(qemu_qmp(session_machine_qemu(sm)), m->sc->options->cancel_fd);
         }
     }
     return sm;
