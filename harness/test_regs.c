@@ -23,7 +23,7 @@ enum {
     CLEARS = 0x0c,   /* reading clears */
     INVERTED = 0x10, /* reads inverted */
     SIZE = 0x14,     /* takes powers of two up to 0x400, reset 0x100; 2 bytes */
-    CONTROL = 0x18,  /* writing 1 clears PLAIN; writing ones ends the device */
+    CONTROL = 0x18,  /* writing 1 clears PLAIN, 2 changes KEPT; writing ones ends the device */
     CLOCK = 0x1c,    /* counts reads */
     KEPT = 0x20,     /* a system reset leaves it alone; only 4-byte accesses */
     FRAGILE = 0x24,  /* must not be written */
@@ -96,6 +96,8 @@ static void fake_write(struct fake *f, uint32_t at, uint32_t value)
     case CONTROL:
         if (value == 1)
             f->plain = 0;
+        if (value == 2)
+            f->kept = 2;
         f->is_dead = value == UINT32_MAX;
         break;
     case KEPT:
@@ -114,7 +116,7 @@ static void access_bar(struct fake *f, struct machine_access *a)
 {
     uint32_t at = (uint32_t)(a->addr - BAR_BASE);
     uint32_t start = at & ~3u, shift = 8 * (at & 3);
-    uint32_t mask = a->width == 4 ? UINT32_MAX : (1u << (8 * a->width)) - 1;
+    uint32_t mask = a->width >= 4 ? UINT32_MAX : (1u << (8 * a->width)) - 1;
 
     if (a->width == 8) {
         struct machine_access half = *a;
