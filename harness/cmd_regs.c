@@ -2,6 +2,7 @@
  * `ringlab regs`: takes register snapshots of live devices, compares them, and checks a set of
  * devices against committed baselines.
  */
+#include "harness/cancel.h"
 #include "harness/cmd.h"
 #include "harness/regs.h"
 
@@ -204,6 +205,21 @@ static GPtrArray *read_list(const char *path, GError **error)
     return list;
 }
 
+static void refuse_name(GPtrArray *list, const char *name)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+
+    for (guint i = 0; i < list->len; i++)
+        g_ptr_array_add(names, ((struct baseline *)list->pdata[i])->name);
+    const char *nearest = pci_nearest_name(name, (const char *const *)names->pdata, names->len);
+    g_ptr_array_add(names, NULL);
+    g_autofree char *all = g_strjoinv(", ", (char **)names->pdata);
+    if (nearest)
+        cmd_error("no baseline '%s'; did you mean '%s'?", name, nearest);
+    else
+        cmd_error("no baseline '%s'; there are %s", name, all);
+}
+
 /* Keeps those that were asked for by name; false if one of the names is not there. */
 static bool keep_named(GPtrArray *list, int n_names, char **names)
 {
@@ -212,7 +228,7 @@ static bool keep_named(GPtrArray *list, int n_names, char **names)
         for (guint k = 0; k < list->len; k++)
             found = found || strcmp(((struct baseline *)list->pdata[k])->name, names[i]) == 0;
         if (!found) {
-            cmd_error("no device '%s' in the list of baselines", names[i]);
+            refuse_name(list, names[i]);
             return false;
         }
     }
@@ -256,6 +272,8 @@ static enum cmd_status check_one(const struct regs_command *c, const struct qemu
     g_autofree char *before = read_file(path, &error);
     g_autofree char *after = before ? snapshot(b->spec, b->machine, c, &error) : NULL;
     g_autofree char *difference = after ? regs_diff(before, after, &error) : NULL;
+    if (cancel_is_requested())
+        return CMD_INTERRUPTED;
     bool passed = after && !difference && !error;
 
     printf("%sok %u - %s\n", passed ? "" : "not ", number, b->name);
@@ -281,12 +299,16 @@ static int run_check(const struct regs_command *c, int argc, char **argv)
     if (!keep_named(list, argc, argv))
         return CMD_USAGE;
     printf("TAP version 14\n1..%u\n", list->len);
-    for (guint i = 0; i < list->len; i++) {
+    for (guint i = 0; i < list->len && !cancel_is_requested(); i++) {
         enum cmd_status status = check_one(c, info, list->pdata[i], i + 1);
 
         fflush(stdout);
         n_failed += status == CMD_FAILED;
         n_skipped += status == CMD_SKIPPED;
+    }
+    if (cancel_is_requested()) {
+        cmd_error("interrupted");
+        return CMD_INTERRUPTED;
     }
     if (n_failed)
         return CMD_FAILED;

@@ -2,6 +2,7 @@
  * A bed for the register prober: a session with one stopped machine and one device. The BARs lie
  * apart from each other, so that what is read beyond the end of one is not the next one.
  */
+#include "harness/cancel.h"
 #include "harness/regs.h"
 #include "models/abi/pci.h"
 
@@ -88,6 +89,8 @@ static char *bed_ended(struct regs_bed *bed)
     struct qemu *qemu = b->machine ? session_machine_qemu(b->machine) : NULL;
     char *reason = NULL, *details;
 
+    if (cancel_is_requested())
+        return NULL; /* it was we who ended it */
     if (!qemu)
         return g_strdup("was not running");
     if (qemu_is_alive(qemu, &reason))

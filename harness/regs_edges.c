@@ -27,7 +27,7 @@ static uint8_t natural_width(uint32_t at, uint32_t end)
 {
     uint8_t width = 4;
 
-    while (at % width || at + width > end)
+    while (width > 1 && (at % width || at + width > end))
         width /= 2;
     return width;
 }

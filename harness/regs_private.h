@@ -35,6 +35,7 @@ struct regs_probe {
     GPtrArray *owned;   /* memory of the blocks and of tables made up */
     GPtrArray *targets; /* struct regs_target * */
     enum regs_mode mode;
+    bool is_touched;                 /* something was accessed since it was known to be settled */
     bool is_disturbed;               /* something was written that no register shows */
     uint64_t *settled[REGS_N_MODES]; /* what every target reads once it has been read */
     uint64_t *seen;                  /* what the last scan read */

@@ -92,6 +92,7 @@ bool regs_run(struct regs_probe *p, const struct pci_block *block, struct regs_o
         ends[2 * i + 1] = end;
     }
     struct machine_access *a = (struct machine_access *)(void *)accesses->data;
+    p->is_touched = true;
     if (!machine_run(p->bed->dev->machine, a, accesses->len, error))
         return false;
     for (size_t i = 0; i < n; i++) {
@@ -264,11 +265,13 @@ bool regs_scan(struct regs_probe *p, GError **error)
     return true;
 }
 
-static bool looks_settled(const struct regs_probe *p)
+/* Judges by the last scan. */
+static bool looks_settled(struct regs_probe *p)
 {
     for (guint i = 0; i < p->targets->len; i++)
         if (regs_is_watched(p, i) && p->seen[i] != p->settled[p->mode][i])
             return false;
+    p->is_touched = false;
     return true;
 }
 
@@ -307,7 +310,9 @@ static bool reset(struct regs_probe *p, bool is_restart, enum regs_mode mode, GE
         return false;
     p->mode = mode;
     p->is_disturbed = false;
-    return regs_scan(p, error) && regs_scan(p, error);
+    if (!regs_scan(p, error))
+        return false;
+    return regs_scan(p, error);
 }
 
 void regs_disturb(struct regs_probe *p)
@@ -334,6 +339,8 @@ bool regs_settle(struct regs_probe *p, enum regs_mode mode, const struct regs_ta
                  GError **error)
 {
     if (p->mode == mode && !p->is_disturbed) {
+        if (!p->is_touched)
+            return true;
         if (target && !(target->reg->flags & ABI_UNSAFE) && !write_back(p, target, error))
             return false;
         if (!regs_scan(p, error))

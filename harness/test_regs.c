@@ -285,8 +285,10 @@ static void assert_paragraph(const char *text, const char *name, const char *exp
     g_autofree char *start = g_strdup_printf("\n\n%s", name);
     const char *at = strstr(text, start);
 
-    if (!at)
+    if (!at) {
         fail_msg("no paragraph %s in:\n%s", name, text);
+        return;
+    }
     at = strchr(at + 2, '\n') + 1;
     const char *end = strstr(at, "\n\n");
     g_autofree char *body = end ? g_strndup(at, (gsize)(end + 1 - at)) : g_strdup(at);
@@ -412,7 +414,7 @@ static void two_snapshots_of_one_device_are_the_same_text(void **state)
     (void)state;
     fake_init(&other, true);
     g_autofree char *text = regs_snapshot(&other.bed, &options, &error);
-    assert_null(error);
+    assert_non_null(text);
     assert_string_equal(text, fake_text);
     fake_clear(&other);
 }
@@ -426,7 +428,7 @@ static void a_device_without_a_table_is_probed_as_dwords(void **state)
     (void)state;
     fake_init(&other, false);
     g_autofree char *text = regs_snapshot(&other.bed, &options, &error);
-    assert_null(error);
+    assert_non_null(text);
     assert_paragraph(text, "bar0.dword_0x08 +0x08 4 RW",
                      "  reset     0x00000000\n"
                      "  bits      write 1 sets 0x000000ff\n"
