@@ -364,6 +364,9 @@ static void a_legacy_queue_that_cannot_be_is_refused_untouched(void **state)
     refuse_queue(7, ok, VIRTIO_NO_VECTOR, VIRTIO_PCI_ERROR_QUEUE, "there is no queue 7");
     refuse_queue(0, small, VIRTIO_NO_VECTOR, VIRTIO_PCI_ERROR_QUEUE, "has 256 entries, not 128");
     refuse_queue(0, modern, VIRTIO_NO_VECTOR, VIRTIO_PCI_ERROR_QUEUE, "not laid out");
+    far.avail_gpa += 2;
+    refuse_queue(0, &far, VIRTIO_NO_VECTOR, VIRTIO_PCI_ERROR_QUEUE, "not laid out");
+    far = *ok;
     refuse_queue(0, ok, 1, VIRTIO_PCI_ERROR_INVALID, "only while MSI-X is enabled");
     far.desc_gpa += UINT64_C(1) << 44;
     far.avail_gpa += UINT64_C(1) << 44;
@@ -485,6 +488,13 @@ static void the_configuration_is_read_in_fields_of_their_width(void **state)
     assert_true(virtio_pci_config_read(v, VIRTIO_NET_CFG_STATUS, &status, 2, NULL));
     assert_int_equal(fake.n_config_reads, 7);
     assert_int_equal(status, VIRTIO_NET_S_LINK_UP);
+    if (v->transport == VIRTIO_TRANSPORT_MODERN) { /* 8 bytes: two accesses, 4.1.3.1 */
+        uint64_t wide = 0;
+        fake_put(fake.net_config + 8, 8, UINT64_C(0x1122334455667788));
+        assert_true(virtio_pci_config_read(v, 8, &wide, 8, NULL));
+        assert_int_equal(fake.n_config_reads, 9);
+        assert_int_equal(wide, UINT64_C(0x1122334455667788));
+    }
 }
 
 static void a_configuration_that_changes_meanwhile_is_read_again(void **state)

@@ -297,10 +297,9 @@ static bool negotiate(struct virtio_net *net, const struct virtio_net_options *o
 {
     bool is_modern = o->transport == VIRTIO_TRANSPORT_MODERN;
     uint64_t version_1 = VIRTIO_FEATURE(VIRTIO_F_VERSION_1);
-    uint64_t legacy_only = VIRTIO_FEATURE(VIRTIO_F_ANY_LAYOUT);
     uint64_t wanted = o->wanted_features ? o->wanted_features : KNOWN_FEATURES;
 
-    wanted &= ~(o->refused_features | version_1 | (is_modern ? legacy_only : 0));
+    wanted &= ~(o->refused_features | version_1);
     if (o->indirect_entries == 0) {
         wanted &= ~VIRTIO_FEATURE(VIRTIO_F_INDIRECT_DESC);
     }
