@@ -2,8 +2,8 @@
  * A split virtqueue, driver side: descriptors, chains, indirect tables, publishing, notification
  * suppression by flags and by event index, used buffers checked. Works on shared memory alone: it
  * knows no device and no bus. Follows virtio 1.2, 2.7.
- * Every store and load that the device may see is a C11 atomic; what the device may change is read
- * once and checked.
+ * Fields that one side stores while the other loads are C11 atomics; descriptors are plain, and
+ * ordered by the fences around them. What the device may change is read once and checked.
  */
 #ifndef RINGLAB_VIRTQUEUE_H
 #define RINGLAB_VIRTQUEUE_H
