@@ -152,6 +152,12 @@ static void watch_ecam(struct trace *t, const struct machine_access *access,
 
 /* ---- keeping ---- */
 
+static struct record *nth_record(const struct trace *t, uint64_t n)
+{
+    g_assert(t->capacity > 0);
+    return &t->ring[n % t->capacity];
+}
+
 static bool is_same(const struct record *a, const struct record *b)
 {
     const struct target *x = &a->target, *y = &b->target;
@@ -171,14 +177,14 @@ static void keep(struct trace *t, const struct machine_access *access, const str
                             .is_write = access->is_write,
                             .target = *target};
     if (t->n_records > 0) {
-        struct record *last = &t->ring[(t->n_records - 1) % t->capacity];
+        struct record *last = nth_record(t, t->n_records - 1);
         if (is_same(last, &record)) {
             last->n_times++;
             last->last_us = now_us;
             return;
         }
     }
-    t->ring[t->n_records++ % t->capacity] = record;
+    *nth_record(t, t->n_records++) = record;
 }
 
 /* An address that was set is told only if no data access makes a configuration cycle of it. */
@@ -351,12 +357,12 @@ char *trace_text(const struct trace *t)
     uint64_t first = t->n_records > t->capacity ? t->n_records - t->capacity : 0;
     unsigned columns = 0;
     for (uint64_t i = first; i < t->n_records; i++) {
-        g_autofree char *owner = owner_name(t, &t->ring[i % t->capacity].target);
+        g_autofree char *owner = owner_name(t, &nth_record(t, i)->target);
         columns = MAX(columns, (unsigned)strlen(owner));
     }
     if (first > 0)
         g_string_append_printf(out, "(%" PRIu64 " earlier lines are not kept)\n", first);
     for (uint64_t i = first; i < t->n_records; i++)
-        put_record(out, t, &t->ring[i % t->capacity], columns);
+        put_record(out, t, nth_record(t, i), columns);
     return g_string_free(out, FALSE);
 }

@@ -47,7 +47,8 @@ static void file_free(void *data)
     g_free(file->broken);
     g_free(file->running);
     g_ptr_array_unref(file->tests);
-    g_clear_pointer(&file->planned, g_ptr_array_unref);
+    if (file->planned)
+        g_ptr_array_unref(file->planned);
     g_free(file);
 }
 
@@ -76,7 +77,8 @@ void report_free(struct report *r)
     g_ptr_array_unref(r->sinks);
     g_ptr_array_unref(r->files);
     g_hash_table_unref(r->noted);
-    g_clear_pointer(&r->planned, g_ptr_array_unref);
+    if (r->planned)
+        g_ptr_array_unref(r->planned);
     g_date_time_unref(r->started);
     g_free(r->interruption);
     g_free(r);
