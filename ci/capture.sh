@@ -69,12 +69,12 @@ while True:
     answer = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + socket.inet_aton("192.0.2.2") if is_a else b""
     s.sendto(query[:2] + b"\x85\x80\0\1\0" + bytes([is_a]) + b"\0\0\0\0" + query[12:end] + answer, who)
 E
-in_b python3 "$work/dns.py" &
+ip netns exec "$b" python3 "$work/dns.py" &
 disown
 mkdir "$work/web"
 seq -f 'line %05g of a text that is fetched in one piece' 1 1200 >"$work/web/bulk.txt"
 echo 'a small page' >"$work/web/index.html"
-in_b python3 -m http.server --bind 192.0.2.2 --directory "$work/web" 80 >"$work/http" 2>&1 &
+ip netns exec "$b" python3 -m http.server --bind 192.0.2.2 --directory "$work/web" 80 >"$work/http" 2>&1 &
 disown
 echo 'nameserver 192.0.2.2' >"$work/resolv.conf"
 until_true in_b sh -c 'ss -Hltn sport = 80 | grep -q . && ss -Hlun sport = 53 | grep -q .'
