@@ -2,6 +2,7 @@
 # Non-recursive; objects, libraries and test programs lie under $(BUILD).
 
 SANITIZE ?=
+V        ?=
 comma    := ,
 BUILD    ?= build$(if $(SANITIZE),-$(subst $(comma),-,$(SANITIZE)))
 CC       ?= gcc
@@ -43,6 +44,9 @@ MODELS_LIB  := $(BUILD)/libringlab-models.a
 HARNESS_LIB := $(BUILD)/libharness.a
 TESTS       := $(patsubst %.c,$(BUILD)/tests/%,$(TEST_SRC))
 
+# One short line per step; V=1 shows the commands.
+say = $(if $(V),,@echo '  $(1)  $@' && )
+
 .PHONY: all
 all: $(BUILD)/ringlab $(CLIENT_LIB) $(MODELS_LIB) $(BUILD)/lua
 
@@ -59,27 +63,27 @@ $(HARNESS_LIB): $(call objects,$(HARNESS_SRC)) $(BUILD)/images/park/embed.o
 $(BUILD)/%.a:
 	@mkdir -p $(@D)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR)$(AR) rcs $@ $^
 
 $(BUILD)/ringlab: $(BUILD)/harness/main.o $(HARNESS_LIB) $(MODELS_LIB) $(CLIENT_LIB)
-	$(CC) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+	$(call say,LD)$(CC) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
 $(BUILD)/tests/%: $(BUILD)/%.o $(HARNESS_LIB) $(MODELS_LIB) $(CLIENT_LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
+	$(call say,LD)$(CC) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
 
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(PKG_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC)$(CC) $(CPPFLAGS) $(CFLAGS) $(PKG_CFLAGS) -MMD -MP -c -o $@ $<
 
 # ---- the parking ROM, assembled from source and embedded in the program ----
 $(BUILD)/images/park/park.bin: images/park/park.S
 	@mkdir -p $(@D)
-	$(CC) -m32 -c -o $(@:.bin=.o) $<
-	objcopy -O binary -j .text $(@:.bin=.o) $@
+	$(call say,AS)$(CC) -m32 -c -o $(@:.bin=.o) $<
+	@objcopy -O binary -j .text $(@:.bin=.o) $@
 	@test $$(stat -c %s $@) = 65536
 $(BUILD)/images/park/embed.o: images/park/embed.S $(BUILD)/images/park/park.bin
-	$(CC) -DPARK_ROM='"$(BUILD)/images/park/park.bin"' -c -o $@ $<
+	$(call say,AS)$(CC) -DPARK_ROM='"$(BUILD)/images/park/park.bin"' -c -o $@ $<
 
 # The program finds the Lua library beside itself here, and in ../share/ringlab/lua when installed.
 $(BUILD)/lua:
@@ -96,7 +100,7 @@ help:
 	@echo 'make lint       clang-tidy, cppcheck, clang-format, shellcheck, who may include whom'
 	@echo 'make install    to $$(DESTDIR)$$(PREFIX), now $(DESTDIR)$(PREFIX); uninstall takes it away'
 	@echo 'make clean      remove what was built'
-	@echo 'Variables: SANITIZE=address,undefined  BUILD=folder  PREFIX=  DESTDIR=  CC=  OPT='
+	@echo 'Variables: SANITIZE=address,undefined  BUILD=folder  PREFIX=  DESTDIR=  CC=  OPT=  V=1'
 
 demo:
 	@ci/deps.sh

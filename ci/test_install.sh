@@ -87,6 +87,21 @@ version=$("$prefix/bin/ringlab" --version)
 [ "$version" = "ringlab $(pkg-config --modversion ringlab)" ]
 tap binary_and_pkg_config_file_agree_on_the_version $? "$version"
 
+echo 'test("one is one", function() expect(1, 1) end)' >"$work/one.lua"
+out=$(cd "$work" && "$prefix/bin/ringlab" run one.lua 2>&1)
+tap the_installed_program_runs_a_scenario_from_any_folder $? "$out"
+mv "$prefix" "$work/moved"
+out=$(cd / && "$work/moved/bin/ringlab" run "$work/one.lua" 2>&1)
+tap the_installation_can_be_moved $? "$out"
+mv "$work/moved/share/ringlab/lua" "$work/lua"
+out=$(cd "$work" && moved/bin/ringlab run one.lua 2>&1)
+[ $? = 2 ] && case $out in *RINGLAB_LUA_PATH*) true ;; *) false ;; esac
+tap without_its_lua_library_it_says_what_to_set $? "$out"
+out=$(cd "$work" && RINGLAB_LUA_PATH=lua moved/bin/ringlab run one.lua 2>&1)
+tap and_takes_the_library_from_there $? "$out"
+mv "$work/lua" "$work/moved/share/ringlab/lua"
+mv "$work/moved" "$prefix"
+
 to_make install "DESTDIR=$work/stage" PREFIX=/opt/ringlab
 staged=$(cd "$work/stage/opt/ringlab" && find . -type f | sort)
 installed=$(cd "$prefix" && find . -type f | sort)
