@@ -49,6 +49,7 @@ say = $(if $(V),,@echo '  $(1)  $@' && )
 
 .PHONY: all
 all: $(BUILD)/ringlab $(CLIENT_LIB) $(MODELS_LIB) $(BUILD)/lua
+	@:
 
 # On a machine where nothing is installed yet: the packages first, then the rest, on all processors
 # unless make was told otherwise.
@@ -105,19 +106,18 @@ help:
 demo:
 	@ci/deps.sh
 	@$(MAKE) --no-print-directory $(IN_PARALLEL) all
-	@$(if $(wildcard scenarios/demo.lua),$(BUILD)/ringlab run scenarios/demo.lua,\
-	    echo 'make demo: built $(BUILD)/ringlab; there is no demonstration yet')
+	@$(CHECK_ENV) ci/with-hugepages.sh $(HUGEPAGES) $(BUILD)/ringlab run scenarios/demo.lua
 
 check:
 	@ci/deps.sh
 	@$(MAKE) --no-print-directory $(IN_PARALLEL) all $(TESTS)
-	@BUILD=$(BUILD) SANITIZE=$(SANITIZE) CC='$(CC)' env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS \
-	    ci/with-hugepages.sh $(CHECK_HUGEPAGES) ci/check.sh $(CHECKS)
-# 2 MiB pages for the scenarios that want their rings in them.
-CHECK_HUGEPAGES := 16
-CHECKS = $(TESTS) $(sort $(wildcard ci/test_*.sh)) \
-         $(if $(wildcard harness/cmd_regs.c),'$(BUILD)/ringlab regs check') \
-         $(if $(wildcard harness/cmd_run.c),'$(BUILD)/ringlab run scenarios')
+	@$(CHECK_ENV) ci/with-hugepages.sh $(HUGEPAGES) ci/check.sh $(CHECKS)
+# 2 MiB pages, for the scenarios that want their rings in them.
+HUGEPAGES := 16
+CHECKS     = $(TESTS) $(sort $(wildcard ci/test_*.sh)) '$(BUILD)/ringlab regs check' \
+             '$(BUILD)/ringlab run scenarios'
+# What the scripts below ask for; they are no part of this make.
+CHECK_ENV  = BUILD=$(BUILD) SANITIZE=$(SANITIZE) CC='$(CC)' env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS
 
 bench: all
 	@$(BUILD)/ringlab bench

@@ -70,7 +70,7 @@ echo >"$work/go"
 
 ln -sf /dev/null "$work/kernel/nr_hugepages" # a kernel that gives none
 out=$(ci/with-hugepages.sh 4 echo ran)
-[ "$out" = "# hugepages: none reserved (the kernel had only 0 of 4 to give), what needs them is skipped; \
+[ "$out" = "# hugepages: none reserved (the kernel had only 0 of 4 to give), what requires them is skipped; \
 as root: echo 4 > $work/kernel/nr_hugepages
 ran" ]
 tap without_pages_one_line_says_so_and_the_command_runs $? "$out"

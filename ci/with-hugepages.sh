@@ -1,7 +1,7 @@
 #!/bin/bash
 # ci/with-hugepages.sh N COMMAND...: reserves N more 2 MiB huge pages while COMMAND runs and gives
 # them back, however this ends. Its status is COMMAND's. Where it cannot, one line says so and COMMAND
-# runs without: what needs huge pages then skips. Runs side by side add up: each changes the kernel's
+# runs without: what requires huge pages then skips. Runs side by side add up: each changes the kernel's
 # number by its own N, under a lock. $RINGLAB_HUGEPAGES_DIR stands in for the kernel's folder in tests.
 set -u
 
@@ -30,7 +30,7 @@ adjust() {
 }
 
 say_without() {
-    echo "# hugepages: none reserved ($1), what needs them is skipped; as root:" \
+    echo "# hugepages: none reserved ($1), what requires them is skipped; as root:" \
         "echo $n > $dir/nr_hugepages"
 }
 
