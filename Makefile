@@ -147,14 +147,16 @@ lint-walls: all
 	@ci/walls.py --self-test $(BUILD)
 	@ci/walls.py $(BUILD)
 lint-lua:
-	@$(if $(LINT_LUA),luac5.4 -p $(LINT_LUA))
+	@set -e; for f in $(LINT_LUA); do luac5.4 -p $$f; done # of several at once, it crashes
 lint-sh:
 	@shellcheck -x $(LINT_SH)
 lint-man:
 	@mandoc -T lint -W warning harness/ringlab.1
+# clang does not know that cmocka's asserts end a test.
+TIDY_TESTS := --checks=-clang-analyzer-core.NullDereference,-clang-analyzer-core.NonNullParamChecker
 $(BUILD)/lint/%.tidy: %.c $(LINT_H) .clang-tidy
 	@mkdir -p $(@D)
-	@said=$$(clang-tidy --quiet --warnings-as-errors='*' $< -- -std=c11 $(CPPFLAGS) $(PKG_CFLAGS) 2>&1) || \
+	@said=$$(clang-tidy --quiet $(if $(filter test_%,$(notdir $<)),$(TIDY_TESTS)) --warnings-as-errors='*' $< -- -std=c11 $(CPPFLAGS) $(PKG_CFLAGS) 2>&1) || \
 	    { echo "$$said"; exit 1; }
 	@touch $@
 

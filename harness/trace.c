@@ -353,6 +353,7 @@ static void put_record(GString *out, const struct trace *t, const struct record 
 
 char *trace_text(const struct trace *t)
 {
+    g_assert(t->capacity > 0);
     GString *out = g_string_new(NULL);
     uint64_t first = t->n_records > t->capacity ? t->n_records - t->capacity : 0;
     unsigned columns = 0;

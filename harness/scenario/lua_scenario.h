@@ -129,7 +129,7 @@ struct session_machine *sc_running(lua_State *L, struct lua_machine *m);
 /* Ends drivers and interrupts made so far in this test. */
 void sc_run_cleanups(struct scenario *sc);
 /* A session's machine hook: begins and ends the register trace of a machine. */
-void sc_trace_machine(void *scenario, struct session_machine *m, bool is_running);
+void sc_trace_machine(void *data, struct session_machine *m, bool is_running);
 /* Forgets what the harness itself did to set the machine up: the trace is about the script. */
 void sc_restart_trace(struct scenario *sc, struct session_machine *m);
 void sc_drop_traces(struct scenario *sc);
@@ -141,7 +141,7 @@ struct session_device *sc_device(lua_State *L, struct lua_device *dev);
 struct pci_device *sc_pci(lua_State *L, struct lua_device *dev);
 /* A handle for a function that was not declared. */
 void sc_push_function(lua_State *L, struct lua_machine *m, int machine_index,
-                      struct pci_device *pci);
+                      struct pci_device *function);
 void sc_push_device(lua_State *L, struct lua_machine *m, int machine_index, const char *spec,
                     int options_index, bool plug);
 

@@ -9,17 +9,17 @@
 #include <stdint.h>
 
 enum {
-    VIRTQ_DESC_F_NEXT     = 1, /* the chain goes on at `next` */
-    VIRTQ_DESC_F_WRITE    = 2, /* the device writes this buffer */
+    VIRTQ_DESC_F_NEXT = 1,     /* the chain goes on at `next` */
+    VIRTQ_DESC_F_WRITE = 2,    /* the device writes this buffer */
     VIRTQ_DESC_F_INDIRECT = 4, /* the buffer is a table of descriptors */
 
     VIRTQ_AVAIL_F_NO_INTERRUPT = 1,
-    VIRTQ_USED_F_NO_NOTIFY     = 1,
+    VIRTQ_USED_F_NO_NOTIFY = 1,
 
-    VIRTQ_DESC_ALIGN  = 16,
+    VIRTQ_DESC_ALIGN = 16,
     VIRTQ_AVAIL_ALIGN = 2,
-    VIRTQ_USED_ALIGN  = 4,
-    VIRTQ_MAX_SIZE    = 32768,
+    VIRTQ_USED_ALIGN = 4,
+    VIRTQ_MAX_SIZE = 32768,
     VIRTQ_LEGACY_ALIGN = 4096, /* page size of the legacy layout, 2.7.2 */
 };
 
