@@ -81,7 +81,16 @@ static bool write_zeros(struct regs_probe *p, const struct regs_target *t, struc
     return true;
 }
 
-/* Registers that check what is written (a queue's size, a vector) refuse all ones but take some. */
+/* Bits that are as they were written, whatever was written before. */
+static uint64_t plain_bits(const struct finding *f)
+{
+    uint64_t clears = f->ones & ~f->ones_again;
+
+    return f->ones & ~f->zeros & ~f->zeros_after_ones & f->ones_after_zeros & ~clears;
+}
+
+/* Registers that check what is written (a queue's size, a vector) refuse all ones but take some. A
+ * bit sticks if it is there, and the plain ones among the others are not. */
 static bool write_singles(struct regs_probe *p, const struct regs_target *t, struct finding *f,
                           GError **error)
 {
@@ -96,8 +105,11 @@ static bool write_singles(struct regs_probe *p, const struct regs_target *t, str
     if (!regs_run(p, t->block, ops, (size_t)2 * n_bits, error))
         return false;
     for (unsigned i = 0; i < n_bits; i++) {
-        f->singles |= ops[2 * i + 1].value & (UINT64_C(1) << i);
-        always &= ops[2 * i + 1].value;
+        uint64_t bit = UINT64_C(1) << i, reads = ops[2 * i + 1].value;
+
+        if ((reads & (bit | plain_bits(f))) == bit)
+            f->singles |= bit;
+        always &= reads;
     }
     f->singles &= ~(always & regs_settled(p, t));
     return true;
@@ -412,7 +424,7 @@ static void put_classes(GString *text, const struct regs_target *t, const struct
     uint64_t o = f->ones, z = f->zeros, oz = f->zeros_after_ones, zo = f->ones_after_zeros;
     uint64_t clears = f->ones & ~f->ones_again;
     uint64_t plain = ~clears & all;
-    uint64_t rw = o & ~z & ~oz & zo & plain;
+    uint64_t rw = plain_bits(f);
     uint64_t inverted = ~o & z & oz & ~zo & plain;
     uint64_t w1c = v & ~o & z & plain & ~inverted;
     uint64_t w1s = ~v & o & ~z & oz & plain;

@@ -1,6 +1,7 @@
 /*
  * A bed for the register prober: a session with one stopped machine and one device. The BARs lie
- * apart from each other, so that what is read beyond the end of one is not the next one.
+ * apart from each other (while there is room), so that what is read beyond the end of one is not
+ * the next one.
  */
 #include "harness/cancel.h"
 #include "harness/regs.h"
@@ -49,7 +50,8 @@ static bool place_bars(struct session_bed *b, GError **error)
         if (bar->size == 0)
             continue;
         if (b->bases[i] == 0 &&
-            !pci_bus_reserve(dev->host, bar->kind, 2 * bar->size, &b->bases[i], error))
+            !pci_bus_reserve(dev->host, bar->kind, 2 * bar->size, &b->bases[i], NULL) &&
+            !pci_bus_reserve(dev->host, bar->kind, bar->size, &b->bases[i], error))
             return false;
         if (!pci_bar_place(dev, i, b->bases[i], error))
             return false;

@@ -27,6 +27,7 @@ enum {
     CLOCK = 0x1c,    /* counts reads */
     KEPT = 0x20,     /* a system reset leaves it alone; only 4-byte accesses */
     FRAGILE = 0x24,  /* must not be written */
+    VECTOR = 0x28,   /* takes 0 to 3, what is greater becomes 0xffff; 2 bytes */
 };
 
 struct fake {
@@ -37,7 +38,7 @@ struct fake {
     struct pci_block regs;
     uint32_t config_address;
     uint32_t plain, clear1, set1, clears, inverted, clock, kept;
-    uint16_t size;
+    uint16_t size, vector;
     uint32_t command;
     bool is_dead, was_fragile_written;
     unsigned n_restarts;
@@ -62,6 +63,8 @@ static uint32_t fake_read(struct fake *f, uint32_t at)
         return ~f->inverted;
     case SIZE:
         return f->size;
+    case VECTOR:
+        return f->vector;
     case CLOCK:
         return f->clock++;
     case KEPT:
@@ -102,6 +105,9 @@ static void fake_write(struct fake *f, uint32_t at, uint32_t value)
         break;
     case KEPT:
         f->kept = value;
+        break;
+    case VECTOR:
+        f->vector = (uint16_t)value < 4 ? (uint16_t)value : 0xffff;
         break;
     case FRAGILE:
         f->was_fragile_written = true;
@@ -185,6 +191,7 @@ static bool fake_reset(struct regs_bed *bed, bool is_restart, enum regs_mode mod
     f->plain = f->set1 = f->clears = f->inverted = 0;
     f->clear1 = 0xf;
     f->size = 0x100;
+    f->vector = 0xffff;
     f->command = mode == REGS_PLAIN ? 0 : PCI_COMMAND_MEMORY;
     if (is_restart) {
         f->kept = 0x12345678;
@@ -214,6 +221,7 @@ static const struct abi_reg fake_regs[] = {
     REG("clock", CLOCK, 4, ABI_RO, ABI_VARIES, 0),
     REG("kept", KEPT, 4, ABI_RW, ABI_VARIES, 0),
     REG("fragile", FRAGILE, 4, ABI_RW, ABI_UNSAFE, 0),
+    REG("vector", VECTOR, 2, ABI_RW, 0, 0xffff),
 };
 static const struct abi_block fake_block = {"regs", "made up", BAR_BYTES,
                                             0,      fake_regs, ABI_COUNT(fake_regs)};
@@ -356,6 +364,16 @@ static void a_register_that_checks_its_value_shows_the_bits_it_takes_one_by_one(
                      "  reads     4: 0x00000001\n");
 }
 
+static void a_register_with_a_limit_shows_the_bits_below_it_one_by_one(void **state)
+{
+    (void)state;
+    assert_paragraph(fake_text, "regs.vector +0x28 2 RW",
+                     "  reset     0xffff\n"
+                     "  bits      read/write 0xffff, one by one 0x0003\n"
+                     "  resets    regs.control = 0x1 keeps; system reset restores (0x0000)\n"
+                     "  reads     4: 0x00000000; 8: 0x0000000000000000\n");
+}
+
 static void a_write_that_ends_the_device_is_reported_and_probing_goes_on(void **state)
 {
     (void)state;
@@ -397,7 +415,8 @@ static void what_no_register_claims_is_probed_too(void **state)
     (void)state;
     assert_paragraph(fake_text, "regs between registers",
                      "  +0x16..0x17  reads 0x0000, ignores writes\n"
-                     "  +0x28..0xff  reads 0x00000000, ignores writes\n");
+                     "  +0x2a..0x2b  reads 0x0000, ignores writes\n"
+                     "  +0x2c..0xff  reads 0x00000000, ignores writes\n");
     assert_paragraph(fake_text, "bar 0 end",
                      "  last      1: 0x00; 2: 0x0000; 4: 0x00000000; 8: 0x0000000000000000\n"
                      "  across    2: 0x0000; 4: 0x00000000; 8: 0x0000000000000000\n"
@@ -510,6 +529,7 @@ int main(void)
         cmocka_unit_test(clearing_by_reading_is_recognised),
         cmocka_unit_test(a_register_that_reads_inverted_is_recognised),
         cmocka_unit_test(a_register_that_checks_its_value_shows_the_bits_it_takes_one_by_one),
+        cmocka_unit_test(a_register_with_a_limit_shows_the_bits_below_it_one_by_one),
         cmocka_unit_test(a_write_that_ends_the_device_is_reported_and_probing_goes_on),
         cmocka_unit_test(a_register_that_changes_by_itself_is_not_compared),
         cmocka_unit_test(a_value_that_a_system_reset_keeps_is_reported_and_cleared_by_a_restart),
