@@ -44,8 +44,9 @@ MODELS_LIB  := $(BUILD)/libringlab-models.a
 HARNESS_LIB := $(BUILD)/libharness.a
 TESTS       := $(patsubst %.c,$(BUILD)/tests/%,$(TEST_SRC))
 
-# One short line per step; V=1 shows the commands.
-say = $(if $(V),,@echo '  $(1)  $@' && )
+# One short line per step; V=1 shows the commands, -s nothing.
+IS_SILENT := $(findstring s,$(firstword -$(MAKEFLAGS)))
+say = $(if $(V),,@$(if $(IS_SILENT),,echo '  $(1)  $@' &&) )
 
 .PHONY: all
 all: $(BUILD)/ringlab $(CLIENT_LIB) $(MODELS_LIB) $(BUILD)/lua
