@@ -50,6 +50,7 @@ $(grep -vE 'command line|qemu-system' out)$(cat err)"
 
 # Processes of this test, which inherit its environment.
 ours() {
+    # shellcheck disable=SC2013 # words without spaces
     for environ in $(grep -lsz "^RINGLAB_CLI_TEST=$$\$" /proc/[0-9]*/environ); do
         pid=${environ#/proc/}
         pid=${pid%/environ}
