@@ -185,6 +185,15 @@ for _, transport in ipairs { modern, legacy } do
     end
 end
 
+-- What scenarios that should hold everywhere loop over: both boards, both transports, and devices that
+-- offer both or one of them.
+virtio.variants = {
+    { name = "pc, transitional, modern", board = "pc", transport = "modern" },
+    { name = "pc, transitional, legacy", board = "pc", transport = "legacy" },
+    { name = "q35, modern only", board = "q35", transport = "modern", properties = "disable-legacy=on" },
+    { name = "q35, legacy only", board = "q35", transport = "legacy", properties = "disable-modern=on" },
+}
+
 -- ---- split queues ----
 
 local ring = {}
@@ -313,7 +322,17 @@ end
 -- it sends is taken at once, and nothing is ever received.
 function virtio.lone_device(machine, properties)
     machine:args("-netdev", "user,id=sink,restrict=on,ipv6=off")
-    return machine:device("virtio-net-pci,netdev=sink" .. (properties and "," .. properties or ""))
+    return machine:device(virtio.spec("netdev=sink", properties))
+end
+
+-- "virtio-net-pci" with properties, each "a=b,c=d" or nil.
+function virtio.spec(...)
+    local text = "virtio-net-pci"
+    for i = 1, select("#", ...) do
+        local properties = select(i, ...)
+        text = text .. (properties and "," .. properties or "")
+    end
+    return text
 end
 
 -- A network device brought to DRIVER_OK with rings by hand:
