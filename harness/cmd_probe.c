@@ -3,6 +3,7 @@
  */
 #include "harness/cancel.h"
 #include "harness/cmd.h"
+#include "harness/devspec.h"
 #include "harness/probe.h"
 
 #include <unistd.h>
@@ -54,7 +55,7 @@ static bool has_color(void)
 static bool is_usage(const GError *error)
 {
     return error->domain == QEMU_ERROR || error->domain == DEVSPEC_ERROR ||
-           error->domain == PROBE_ERROR;
+           error->domain == SESSION_ERROR || error->domain == PROBE_ERROR;
 }
 
 int cmd_probe(int argc, char **argv)

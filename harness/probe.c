@@ -92,95 +92,41 @@ static bool read_function(struct probe_function *function, GError **error)
 
 /* ---- which function is which device ---- */
 
-static gint64 int_member(JsonObject *object, const char *name)
+static const struct session_device *find_device(const struct probe *probe,
+                                                const struct pci_device *dev)
 {
-    return json_object_get_int_member_with_default(object, name, -1);
-}
-
-static JsonArray *array_member(JsonObject *object, const char *name)
-{
-    JsonNode *node = object ? json_object_get_member(object, name) : NULL;
-    return node && JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node) : NULL;
-}
-
-static JsonObject *object_element(JsonArray *array, guint i)
-{
-    JsonNode *node = json_array_get_element(array, i);
-    return JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
-}
-
-/* Finds the qdev_id of a function in the answer of query-pci: a list of devices, bridges having
- * one of their own. */
-static const char *find_qdev_id(JsonArray *devices, const struct pci_device *dev)
-{
-    const char *id = NULL;
-    for (guint i = 0; devices && !id && i < json_array_get_length(devices); i++) {
-        JsonObject *object = object_element(devices, i);
-        if (!object)
-            continue;
-        if (int_member(object, "bus") == dev->bus && int_member(object, "slot") == dev->slot &&
-            int_member(object, "function") == dev->function)
-            return json_object_get_string_member_with_default(object, "qdev_id", NULL);
-        if (json_object_has_member(object, "pci_bridge"))
-            id = find_qdev_id(
-                array_member(json_object_get_object_member(object, "pci_bridge"), "devices"), dev);
-    }
-    return id;
-}
-
-static const struct devspec *find_spec(const struct probe *probe, JsonNode *answer,
-                                       const struct pci_device *dev)
-{
-    JsonArray *buses = JSON_NODE_HOLDS_ARRAY(answer) ? json_node_get_array(answer) : NULL;
-    const char *id = NULL;
-    for (guint i = 0; buses && !id && i < json_array_get_length(buses); i++)
-        id = find_qdev_id(array_member(object_element(buses, i), "devices"), dev);
-    for (unsigned i = 0; id && i < devset_len(probe->devices); i++) {
-        const struct devspec *spec = devset_get(probe->devices, i);
-        if (g_str_equal(spec->id, id))
-            return spec;
+    for (unsigned i = 0; session_machine_device(probe->machine, i); i++) {
+        struct session_device *device = session_machine_device(probe->machine, i);
+        if (session_device_pci(device, NULL) == dev)
+            return device;
     }
     return NULL;
 }
 
-static bool list_functions(struct probe *probe, GError **error)
+static void list_functions(struct probe *probe)
 {
-    g_autoptr(JsonNode) answer = qmp_execute(qemu_qmp(probe->qemu), "query-pci", NULL, error);
-    if (!answer)
-        return false;
-    GPtrArray *devices = pci_bus_devices(probe->bus);
+    GPtrArray *devices = pci_bus_devices(session_machine_bus(probe->machine));
     for (guint i = 0; i < devices->len; i++) {
         struct probe_function *function = g_new0(struct probe_function, 1);
         struct pci_device *dev = g_ptr_array_index(devices, i);
         function->dev = dev;
-        function->spec = find_spec(probe, answer, dev);
-        function->name = function->spec ? function->spec->driver
-                         : dev->abi     ? dev->abi->name
-                                        : abi_class_name(dev->class_code);
+        function->device = find_device(probe, dev);
+        function->name = function->device ? session_device_driver(function->device)
+                         : dev->abi       ? dev->abi->name
+                                          : abi_class_name(dev->class_code);
         g_ptr_array_add(probe->functions, function);
     }
-    return true;
-}
-
-static bool is_on_bus(const struct probe *probe, const struct devspec *spec)
-{
-    for (guint i = 0; i < probe->functions->len; i++) {
-        const struct probe_function *function = g_ptr_array_index(probe->functions, i);
-        if (function->spec == spec)
-            return true;
-    }
-    return false;
 }
 
 static bool check_on_bus(const struct probe *probe, GError **error)
 {
-    for (unsigned i = 0; i < devset_len(probe->devices); i++) {
-        const struct devspec *spec = devset_get(probe->devices, i);
-        if (is_on_bus(probe, spec))
+    for (unsigned i = 0; session_machine_device(probe->machine, i); i++) {
+        struct session_device *device = session_machine_device(probe->machine, i);
+        if (session_device_pci(device, NULL))
             continue;
         g_set_error(error, PROBE_ERROR, PROBE_ERROR_NO_PCI,
                     "device %s is on no PCI bus of this machine, so there is nothing to show of it",
-                    spec->driver);
+                    session_device_driver(device));
         return false;
     }
     return true;
@@ -190,38 +136,32 @@ static bool check_on_bus(const struct probe *probe, GError **error)
 
 static bool start(struct probe *probe, const struct probe_options *options, GError **error)
 {
-    for (const char *const *text = options->devices; text && *text; text++) {
-        if (!devset_add_text(probe->devices, *text, error))
-            return false;
-    }
-    unsigned n_fds;
-    const int *fds = devset_fds(probe->devices, &n_fds);
-    struct qemu_options qemu_options = {
+    struct session_machine_options machine_options = {
         .name = options->board == MACHINE_Q35 ? "q35" : "pc",
         .board = options->board,
         .accelerator = options->accelerator,
-        .args = devset_args(probe->devices),
-        .inherit_fds = fds,
-        .n_inherit_fds = n_fds,
+        .is_bare = true,
     };
-    probe->qemu = qemu_start(&qemu_options, error);
-    if (!probe->qemu)
+    probe->session = session_new(NULL, NULL);
+    probe->machine = session_machine_new(probe->session, &machine_options, error);
+    if (!probe->machine)
         return false;
-    devset_started(probe->devices);
-    probe->memory = guest_memory_new();
-    probe->machine = machine_qtest_new(qemu_qtest(probe->qemu), probe->memory, options->board);
-    probe->bus = pci_bus_new(probe->machine);
-    return true;
+    for (const char *const *text = options->devices; text && *text; text++) {
+        if (!session_device_new(probe->machine, *text, NULL, error))
+            return false;
+    }
+    return session_machine_start(probe->machine, error) &&
+           pci_bus_scan(session_machine_bus(probe->machine), error);
 }
 
 static bool look(struct probe *probe, bool is_all, GError **error)
 {
-    if (!pci_bus_scan(probe->bus, error) || !list_functions(probe, error) ||
-        !check_on_bus(probe, error))
+    if (!check_on_bus(probe, error))
         return false;
+    list_functions(probe);
     for (guint i = 0; i < probe->functions->len; i++) {
         struct probe_function *function = g_ptr_array_index(probe->functions, i);
-        if ((is_all || function->spec) && !read_function(function, error))
+        if ((is_all || function->device) && !read_function(function, error))
             return false;
     }
     return true;
@@ -231,7 +171,6 @@ struct probe *probe_new(const struct probe_options *options, GError **error)
 {
     struct probe *probe = g_new0(struct probe, 1);
     probe->board = options->board;
-    probe->devices = devset_new();
     probe->functions = g_ptr_array_new_with_free_func(free_function);
     if (start(probe, options, error) && look(probe, options->is_all, error))
         return probe;
@@ -244,13 +183,7 @@ void probe_free(struct probe *probe)
     if (!probe)
         return;
     g_ptr_array_unref(probe->functions);
-    pci_bus_free(probe->bus);
-    if (probe->machine)
-        machine_free(probe->machine);
-    if (probe->memory)
-        guest_memory_free(probe->memory);
-    qemu_free(probe->qemu);
-    devset_free(probe->devices);
+    session_free(probe->session);
     g_free(probe);
 }
 

@@ -6,9 +6,7 @@
 #ifndef RINGLAB_PROBE_H
 #define RINGLAB_PROBE_H
 
-#include "harness/devset.h"
-#include "harness/qemu.h"
-#include "qtest_client/pci.h"
+#include "harness/session.h"
 
 #include <stdio.h>
 
@@ -35,18 +33,15 @@ struct probe_block {
 
 struct probe_function {
     struct pci_device *dev;
-    const struct devspec *spec; /* NULL: part of the machine */
-    const char *name;           /* the driver's, or that of the register tables, or its class */
-    GPtrArray *blocks;          /* struct probe_block *; NULL: not read */
+    const struct session_device *device; /* NULL: part of the machine */
+    const char *name;  /* the driver's, or that of the register tables, or its class */
+    GPtrArray *blocks; /* struct probe_block *; NULL: not read */
 };
 
 struct probe {
     enum machine_board board;
-    struct devset *devices;
-    struct qemu *qemu;
-    struct guest_memory *memory;
-    struct machine *machine;
-    struct pci_bus *bus;
+    struct session *session;
+    struct session_machine *machine;
     GPtrArray *functions; /* struct probe_function *, in the order of their addresses */
 };
 

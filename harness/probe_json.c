@@ -158,8 +158,8 @@ static void add_function(JsonBuilder *b, const struct probe_function *function)
     json_builder_begin_object(b);
     add_string(b, "address", address);
     add_string(b, "name", function->name);
-    if (function->spec)
-        add_string(b, "id", function->spec->id);
+    if (function->device)
+        add_string(b, "id", session_device_id(function->device));
     add_hex(b, "vendor_id", dev->vendor_id, 4);
     add_hex(b, "device_id", dev->device_id, 4);
     add_hex(b, "class_code", dev->class_code, 6);
@@ -185,7 +185,7 @@ static void add_function(JsonBuilder *b, const struct probe_function *function)
 
 void probe_print_json(const struct probe *probe, FILE *out)
 {
-    const struct qmp_version *version = qmp_version(qemu_qmp(probe->qemu));
+    const struct qmp_version *version = qmp_version(qemu_qmp(session_machine_qemu(probe->machine)));
     g_autofree char *number =
         g_strdup_printf("%d.%d.%d", version->major, version->minor, version->micro);
     g_autoptr(JsonBuilder) b = json_builder_new();
@@ -196,7 +196,7 @@ void probe_print_json(const struct probe *probe, FILE *out)
     add_string(b, "package", version->package);
     json_builder_end_object(b);
     add_string(b, "machine", probe->board == MACHINE_Q35 ? "q35" : "pc");
-    add_string(b, "accelerator", qemu_accelerator(probe->qemu));
+    add_string(b, "accelerator", qemu_accelerator(session_machine_qemu(probe->machine)));
     begin_member(b, "functions");
     json_builder_begin_array(b);
     for (guint i = 0; i < probe->functions->len; i++)

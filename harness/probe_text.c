@@ -336,8 +336,8 @@ static void print_function(const struct text *text, const struct probe_function 
     static const char *const pins[] = {"no INTx", "INTA#", "INTB#", "INTC#", "INTD#"};
     const struct pci_device *dev = function->dev;
     fprintf(text->out, "\n%s%02x:%02x.%x  %s%s%s%s\n", text->bold, dev->bus, dev->slot,
-            dev->function, function->name, function->spec ? "  id " : "",
-            function->spec ? function->spec->id : "", text->plain);
+            dev->function, function->name, function->device ? "  id " : "",
+            function->device ? session_device_id(function->device) : "", text->plain);
     fprintf(text->out, "  device      %04x:%04x revision %02x%s%s\n", dev->vendor_id,
             dev->device_id, dev->revision, dev->abi ? ", " : ", no register table for it",
             dev->abi ? dev->abi->what : "");
@@ -380,11 +380,11 @@ void probe_print_text(const struct probe *probe, FILE *out, bool has_color)
     struct text text = {out, "", "", ""};
     if (has_color)
         text = (struct text){out, "\033[1m", "\033[2m", "\033[0m"};
-    const struct qmp_version *version = qmp_version(qemu_qmp(probe->qemu));
+    const struct qmp_version *version = qmp_version(qemu_qmp(session_machine_qemu(probe->machine)));
     fprintf(out, "QEMU %d.%d.%d%s%s%s, machine %s, accelerator %s\n\n", version->major,
             version->minor, version->micro, *version->package ? " (" : "", version->package,
             *version->package ? ")" : "", probe->board == MACHINE_Q35 ? "q35" : "pc",
-            qemu_accelerator(probe->qemu));
+            qemu_accelerator(session_machine_qemu(probe->machine)));
     print_list(&text, probe);
     bool is_any = false;
     for (guint i = 0; i < probe->functions->len; i++) {

@@ -336,6 +336,21 @@ static bool start_qemu(struct session_machine *m, GError **error)
     return m->qemu != NULL;
 }
 
+/* Every device gets a slot; QEMU refuses it for one that is no PCI device, in words of its own. */
+static void explain_start(struct session_machine *m, GError **error)
+{
+    for (guint i = 0; error && *error && i < m->devices->len; i++) {
+        const char *driver = ((struct session_device *)m->devices->pdata[i])->spec->driver;
+        g_autofree char *property = g_strdup_printf("Property '%s.addr' not found", driver);
+        g_autofree char *bus = g_strdup_printf("bus found for device '%s'", driver);
+        if (strstr((*error)->message, property) || strstr((*error)->message, bus)) {
+            g_clear_error(error);
+            g_set_error(error, SESSION_ERROR, SESSION_ERROR_DEVICE,
+                        "device %s is on no PCI bus of this machine", driver);
+        }
+    }
+}
+
 bool session_machine_start(struct session_machine *m, GError **error)
 {
     if (m->qemu) {
@@ -359,6 +374,7 @@ bool session_machine_start(struct session_machine *m, GError **error)
         return false;
     }
     if (!start_qemu(m, error)) {
+        explain_start(m, error);
         session_machine_stop(m);
         return false;
     }

@@ -13,53 +13,11 @@ enum {
     FIRST_SLOT = 4, /* below lie what the boards bring themselves */
     LAST_SLOT = 24, /* q35 keeps the slots above for itself */
     DEFAULT_SHARED = 4 << 20,
+    MIN_SHARED = 4096,
     UNPLUG_TIMEOUT_MS = 5000,
 };
 
 /* ---- specifications ---- */
-
-static bool is_network(const char *driver)
-{
-    static const char *const prefixes[] = {"virtio-net-pci", "e1000", "rtl8139",
-                                           "ne2k_pci",       "pcnet", "i8255",
-                                           "vmxnet3",        "tulip", "igb"};
-
-    for (size_t i = 0; i < G_N_ELEMENTS(prefixes); i++) {
-        if (g_str_has_prefix(driver, prefixes[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Takes "name=value" out of the properties; NULL if it is not there. */
-static char *take_property(GPtrArray *properties, const char *name)
-{
-    size_t len = strlen(name);
-
-    for (guint i = 0; i < properties->len; i++) {
-        const char *p = properties->pdata[i];
-        if (strncmp(p, name, len) == 0 && p[len] == '=') {
-            char *value = g_strdup(p + len + 1);
-            g_ptr_array_remove_index(properties, i);
-            return value;
-        }
-    }
-    return NULL;
-}
-
-static bool has_property(GPtrArray *properties, const char *name)
-{
-    size_t len = strlen(name);
-
-    for (guint i = 0; i < properties->len; i++) {
-        const char *p = properties->pdata[i];
-        if (strncmp(p, name, len) == 0 && p[len] == '=') {
-            return true;
-        }
-    }
-    return false;
-}
 
 static bool slot_is_taken(const struct session_machine *m, const char *bus, unsigned slot)
 {
@@ -87,7 +45,7 @@ static bool parse_addr(struct session_device *dev, const char *text, GError **er
     if (!ok || *end != '\0') {
         g_set_error(error, SESSION_ERROR, SESSION_ERROR_SPEC,
                     "device '%s': addr=%s is no slot (hexadecimal, 0 to 1f, with .function)",
-                    dev->driver, text);
+                    dev->spec->driver, text);
         return false;
     }
     dev->slot = (unsigned)slot;
@@ -103,7 +61,7 @@ static bool choose_slot(struct session_device *dev, GError **error)
         /* a conventional bridge keeps slot 0 for hotplug control; a root port has slot 0 only */
         for (guint i = 0; i < dev->machine->devices->len; i++) {
             const struct session_device *d = dev->machine->devices->pdata[i];
-            if (strcmp(d->id, dev->bus) == 0 && strcmp(d->driver, "pci-bridge") == 0) {
+            if (strcmp(d->spec->id, dev->bus) == 0 && strcmp(d->spec->driver, "pci-bridge") == 0) {
                 first = 1;
             }
         }
@@ -115,78 +73,145 @@ static bool choose_slot(struct session_device *dev, GError **error)
         }
     }
     g_set_error(error, SESSION_ERROR, SESSION_ERROR_SPEC, "machine '%s' has no slot left for '%s'",
-                dev->machine->name, dev->driver);
+                dev->machine->name, dev->spec->driver);
     return false;
 }
 
-static bool make_backing(struct session_device *dev, GPtrArray *properties,
-                         const struct session_backing *backing, GError **error)
-{
-    struct session *s = dev->machine->session;
+/* ---- what it needs ---- */
 
-    dev->region = backing ? backing->region : NULL;
-    dev->server = backing ? backing->server : NULL;
-    dev->needs_netdev = is_network(dev->driver) && !has_property(properties, "netdev");
-    bool is_plain =
-        strcmp(dev->driver, "ivshmem-plain") == 0 && !has_property(properties, "memdev");
-    bool is_doorbell =
-        strcmp(dev->driver, "ivshmem-doorbell") == 0 && !has_property(properties, "chardev");
-    if ((is_plain || (is_doorbell && !dev->server)) && !dev->region) {
-        dev->region = session_memory_new(s, dev->id, DEFAULT_SHARED, GUEST_HUGEPAGES_OFF, error);
-        if (!dev->region) {
+static bool make_region(struct session_device *dev, GError **error)
+{
+    uint64_t size = DEFAULT_SHARED;
+    const char *text = devspec_get(dev->spec, "size");
+
+    if (dev->region) {
+        return true;
+    }
+    if (text && !devspec_parse_size(text, &size, error)) {
+        return false;
+    }
+    /* QEMU aborts on shared memory that is no power of two */
+    if (text && (size < MIN_SHARED || (size & (size - 1)) != 0)) {
+        g_set_error(error, SESSION_ERROR, SESSION_ERROR_SPEC,
+                    "device '%s': size=%s must be a power of two, 4K or more", dev->spec->driver,
+                    text);
+        return false;
+    }
+    devspec_set(dev->spec, "size", NULL);
+    dev->region =
+        session_memory_new(dev->machine->session, dev->spec->id, size, GUEST_HUGEPAGES_OFF, error);
+    return dev->region != NULL;
+}
+
+static bool make_server(struct session_device *dev, GError **error)
+{
+    const char *text = devspec_get(dev->spec, "vectors");
+    guint64 n_vectors = 1; /* as QEMU has it */
+
+    if (dev->server) {
+        dev->region = session_server_region(dev->machine->session, dev->server);
+        return true;
+    }
+    if (text &&
+        !g_ascii_string_to_unsigned(text, 10, 1, IVSHMEM_SERVER_MAX_VECTORS, &n_vectors, NULL)) {
+        g_set_error(error, SESSION_ERROR, SESSION_ERROR_SPEC,
+                    "device '%s': vectors=%s must be a number from 1 to %d", dev->spec->driver,
+                    text, IVSHMEM_SERVER_MAX_VECTORS);
+        return false;
+    }
+    if (!make_region(dev, error)) {
+        return false;
+    }
+    dev->server =
+        session_ivshmem_server_new(dev->machine->session, dev->region, (unsigned)n_vectors, error);
+    return dev->server != NULL;
+}
+
+/* Makes what is missing, and sets the properties that name it. */
+static bool supply(struct session_device *dev, GError **error)
+{
+    const struct devneed *need;
+
+    while ((need = devneed_next(dev->spec)) != NULL) {
+        g_autofree char *id = g_strdup_printf("%s.%s", dev->spec->id, need->property);
+        g_autofree char *value = NULL;
+        if ((need->kind == DEVNEED_MEMORY && !make_region(dev, error)) ||
+            (need->kind == DEVNEED_SERVER && !make_server(dev, error))) {
             return false;
         }
-    }
-    if (is_doorbell && !dev->server) {
-        dev->server = session_ivshmem_server_new(s, dev->region, 1, error);
-        if (!dev->server) {
-            return false;
+        if (need->option) {
+            g_ptr_array_add(dev->options, g_strdup(need->option));
+            value = strstr(need->format, "%s") ? g_strdup_printf(need->format, id) : NULL;
+            g_ptr_array_add(dev->options, g_steal_pointer(&value));
         }
-    }
-    if (is_doorbell) {
-        dev->region = session_server_region(s, dev->server);
+        if (need->kind == DEVNEED_NUMBER) {
+            value = g_strdup_printf(need->format, dev->machine->n_numbers++ + 1);
+        }
+        if (need->kind == DEVNEED_MEMORY) {
+            dev->has_memdev = true;
+        }
+        if (need->kind == DEVNEED_SERVER) {
+            dev->has_chardev = true;
+        }
+        devspec_set(dev->spec, need->property, value ? value : id);
     }
     return true;
 }
 
-static struct session_device *parse(struct session_machine *m, const char *spec,
+static bool id_is_free(struct session_machine *m, const char *id)
+{
+    for (guint i = 0; i < m->devices->len; i++) {
+        if (strcmp(((struct session_device *)m->devices->pdata[i])->spec->id, id) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool give_id(struct session_device *dev, GError **error)
+{
+    struct session_machine *m = dev->machine;
+
+    if (dev->spec->id && !id_is_free(m, dev->spec->id)) {
+        g_set_error(error, SESSION_ERROR, SESSION_ERROR_SPEC,
+                    "device '%s': another device of machine '%s' has the id '%s' already",
+                    dev->spec->driver, m->name, dev->spec->id);
+        return false;
+    }
+    for (unsigned i = m->devices->len; !dev->spec->id; i++) {
+        g_autofree char *id = g_strdup_printf("dev%u", i);
+        if (id_is_free(m, id)) {
+            devspec_set(dev->spec, "id", id);
+        }
+    }
+    return true;
+}
+
+static struct session_device *parse(struct session_machine *m, const char *text,
                                     const struct session_backing *backing, GError **error)
 {
-    g_auto(GStrv) words = g_strsplit(spec, ",", -1);
-    g_autoptr(GPtrArray) properties = g_ptr_array_new_with_free_func(g_free);
+    struct devspec *spec = devspec_parse(text, error);
 
-    if (!words[0] || words[0][0] == '\0') {
-        g_set_error(error, SESSION_ERROR, SESSION_ERROR_SPEC,
-                    "'%s' names no device (NAME[,property=value...])", spec);
+    if (!spec) {
         return NULL;
-    }
-    for (unsigned i = 1; words[i]; i++) {
-        if (!strchr(words[i], '=')) {
-            g_set_error(error, SESSION_ERROR, SESSION_ERROR_SPEC,
-                        "device '%s': '%s' is not property=value", words[0], words[i]);
-            return NULL;
-        }
-        g_ptr_array_add(properties, g_strdup(words[i]));
     }
     struct session_device *dev = g_new0(struct session_device, 1);
     dev->machine = m;
-    dev->driver = g_strdup(words[0]);
-    dev->id = take_property(properties, "id");
-    dev->bus = take_property(properties, "bus");
-    g_autofree char *addr = take_property(properties, "addr");
-    if (!dev->id) {
-        dev->id = g_strdup_printf("dev%u", m->devices->len);
-    }
-    if ((addr ? !parse_addr(dev, addr, error) : !choose_slot(dev, error)) ||
-        !make_backing(dev, properties, backing, error)) {
+    dev->spec = spec;
+    dev->options = g_ptr_array_new_with_free_func(g_free);
+    dev->region = backing ? backing->region : NULL;
+    dev->server = backing ? backing->server : NULL;
+    dev->bus = g_strdup(devspec_get(spec, "bus"));
+    const char *addr = devspec_get(spec, "addr");
+    if (!give_id(dev, error) || !(addr ? parse_addr(dev, addr, error) : choose_slot(dev, error)) ||
+        !supply(dev, error)) {
         session_device_free(dev);
         return NULL;
     }
-    GString *rest = g_string_new(NULL);
-    for (guint i = 0; i < properties->len; i++) {
-        g_string_append_printf(rest, ",%s", (const char *)properties->pdata[i]);
+    if (!addr) {
+        g_autofree char *chosen = g_strdup_printf("%x.%x", dev->slot, dev->function);
+        devspec_set(spec, "addr", chosen);
     }
-    dev->properties = g_string_free(rest, FALSE);
     return dev;
 }
 
@@ -207,34 +232,13 @@ struct session_device *session_device_new(struct session_machine *m, const char 
 
 void session_device_free(struct session_device *dev)
 {
-    g_free(dev->driver);
-    g_free(dev->id);
+    devspec_free(dev->spec);
+    g_ptr_array_unref(dev->options);
     g_free(dev->bus);
-    g_free(dev->properties);
     g_free(dev);
 }
 
 /* ---- QEMU's command line ---- */
-
-char *session_device_option(const struct session_device *dev)
-{
-    GString *s = g_string_new(dev->driver);
-
-    g_string_append_printf(s, ",id=%s,addr=%x.%x", dev->id, dev->slot, dev->function);
-    if (dev->bus) {
-        g_string_append_printf(s, ",bus=%s", dev->bus);
-    }
-    if (dev->server) {
-        g_string_append_printf(s, ",chardev=%s.bell", dev->id);
-    } else if (dev->region) {
-        g_string_append_printf(s, ",memdev=%s.mem", dev->id);
-    }
-    if (dev->needs_netdev) {
-        g_string_append_printf(s, ",netdev=%s.net", dev->id);
-    }
-    g_string_append(s, dev->properties);
-    return g_string_free(s, FALSE);
-}
 
 static void add2(GPtrArray *args, const char *option, char *value)
 {
@@ -248,7 +252,10 @@ bool session_device_args(struct session_device *dev, GPtrArray *args, GArray *in
     if (dev->is_unplugged) {
         return true;
     }
-    if (dev->server) {
+    for (guint i = 0; i < dev->options->len; i++) {
+        g_ptr_array_add(args, g_strdup(dev->options->pdata[i]));
+    }
+    if (dev->has_chardev) {
         int fd;
         if (!ivshmem_server_connect(dev->server, &fd, &dev->peer, error)) {
             return false;
@@ -256,18 +263,16 @@ bool session_device_args(struct session_device *dev, GPtrArray *args, GArray *in
         dev->has_peer = true;
         g_array_append_val(inherit, fd);
         g_array_append_val(close_after, fd);
-        add2(args, "-chardev", g_strdup_printf("socket,id=%s.bell,fd=%d", dev->id, fd));
-    } else if (dev->region) {
+        add2(args, "-chardev",
+             g_strdup_printf("socket,id=%s,fd=%d", devspec_get(dev->spec, "chardev"), fd));
+    } else if (dev->has_memdev) {
         g_array_append_val(inherit, dev->region->fd);
         add2(args, "-object",
-             g_strdup_printf("memory-backend-file,id=%s.mem,size=%" G_GUINT64_FORMAT
+             g_strdup_printf("memory-backend-file,id=%s,size=%" G_GUINT64_FORMAT
                              ",mem-path=/proc/self/fd/%d,share=on",
-                             dev->id, dev->region->size, dev->region->fd));
+                             devspec_get(dev->spec, "memdev"), dev->region->size, dev->region->fd));
     }
-    if (dev->needs_netdev) {
-        add2(args, "-netdev", g_strdup_printf("hubport,id=%s.net,hubid=0", dev->id));
-    }
-    add2(args, "-device", session_device_option(dev));
+    add2(args, "-device", devspec_to_arg(dev->spec));
     return true;
 }
 
@@ -277,7 +282,7 @@ static struct session_device *find_by_id(struct session_machine *m, const char *
 {
     for (guint i = 0; i < m->devices->len; i++) {
         struct session_device *d = m->devices->pdata[i];
-        if (strcmp(d->id, id) == 0) {
+        if (strcmp(d->spec->id, id) == 0) {
             return d;
         }
     }
@@ -315,7 +320,7 @@ struct pci_device *session_device_pci(struct session_device *dev, GError **error
 
     if (!m->qemu) {
         g_set_error(error, SESSION_ERROR, SESSION_ERROR_STATE,
-                    "device '%s': machine '%s' does not run", dev->id, m->name);
+                    "device '%s': machine '%s' does not run", dev->spec->id, m->name);
         return NULL;
     }
     struct pci_device *p = find(dev);
@@ -325,9 +330,9 @@ struct pci_device *session_device_pci(struct session_device *dev, GError **error
     p = p ? p : find(dev);
     if (!p) {
         g_set_error(error, SESSION_ERROR, SESSION_ERROR_DEVICE,
-                    "device '%s' (%s) is not on machine %s's bus%s%s at slot 0x%x%s", dev->id,
-                    dev->driver, m->name, dev->bus ? " " : "", dev->bus ? dev->bus : "", dev->slot,
-                    dev->is_unplugged ? ": it was unplugged" : "");
+                    "device '%s' (%s) is not on machine %s's bus%s%s at slot 0x%x%s", dev->spec->id,
+                    dev->spec->driver, m->name, dev->bus ? " " : "", dev->bus ? dev->bus : "",
+                    dev->slot, dev->is_unplugged ? ": it was unplugged" : "");
     }
     return p;
 }
@@ -389,49 +394,80 @@ static bool hmp_quiet(struct session_machine *m, const char *command, GError **e
     return true;
 }
 
+/* Options that a running QEMU takes too, as HMP commands. */
+static const char *hmp_verb(const char *option)
+{
+    return strcmp(option, "-netdev") == 0   ? "netdev_add"
+           : strcmp(option, "-object") == 0 ? "object_add"
+                                            : NULL;
+}
+
+static bool plug_options(struct session_device *dev, GError **error)
+{
+    for (guint i = 0; i + 1 < dev->options->len; i += 2) {
+        const char *verb = hmp_verb(dev->options->pdata[i]);
+        if (!verb) {
+            g_set_error(
+                error, SESSION_ERROR, SESSION_ERROR_SPEC,
+                "device '%s' needs %s %s, which cannot be added while QEMU runs: declare it "
+                "before the start",
+                dev->spec->driver, (const char *)dev->options->pdata[i],
+                (const char *)dev->options->pdata[i + 1]);
+            return false;
+        }
+        g_autofree char *command =
+            g_strdup_printf("%s %s", verb, (const char *)dev->options->pdata[i + 1]);
+        if (!hmp_quiet(dev->machine, command, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool plug_backing(struct session_device *dev, GError **error)
 {
-    struct session_machine *m = dev->machine;
-    struct qmp *qmp = qemu_qmp(m->qemu);
+    struct qmp *qmp = qemu_qmp(dev->machine->qemu);
 
-    if (dev->server) {
+    if (!plug_options(dev, error)) {
+        return false;
+    }
+    if (dev->has_chardev) {
         int fd;
         if (!ivshmem_server_connect(dev->server, &fd, &dev->peer, error)) {
             return false;
         }
         dev->has_peer = true;
-        g_autofree char *name = g_strdup_printf("%s.fd", dev->id);
+        g_autofree char *name = g_strdup_printf("%s.fd", dev->spec->id);
         g_autofree char *json = g_strdup_printf(
-            "{\"id\":\"%s.bell\",\"backend\":{\"type\":\"socket\",\"data\":{\"server\":false,"
+            "{\"id\":\"%s\",\"backend\":{\"type\":\"socket\",\"data\":{\"server\":false,"
             "\"addr\":{\"type\":\"fd\",\"data\":{\"str\":\"%s\"}}}}}",
-            dev->id, name);
+            devspec_get(dev->spec, "chardev"), name);
         bool ok = qmp_getfd(qmp, name, fd, error) && qmp_run(qmp, "chardev-add", json, error);
         close(fd);
         return ok;
     }
-    if (dev->region) {
+    if (dev->has_memdev) {
         /* QEMU opens our own descriptor through /proc */
         g_autofree char *json = g_strdup_printf(
-            "{\"qom-type\":\"memory-backend-file\",\"id\":\"%s.mem\",\"size\":%" G_GUINT64_FORMAT
+            "{\"qom-type\":\"memory-backend-file\",\"id\":\"%s\",\"size\":%" G_GUINT64_FORMAT
             ",\"mem-path\":\"/proc/%d/fd/%d\",\"share\":true}",
-            dev->id, dev->region->size, (int)getpid(), dev->region->fd);
+            devspec_get(dev->spec, "memdev"), dev->region->size, (int)getpid(), dev->region->fd);
         return qmp_run(qmp, "object-add", json, error);
-    }
-    if (dev->needs_netdev) {
-        g_autofree char *command = g_strdup_printf("netdev_add hubport,id=%s.net,hubid=0", dev->id);
-        return hmp_quiet(m, command, error);
     }
     return true;
 }
 
 static bool plug(struct session_device *dev, GError **error)
 {
-    g_autofree char *option = session_device_option(dev);
-    g_autofree char *command = g_strconcat("device_add ", option, NULL);
-
-    if (!plug_backing(dev, error) || !hmp_quiet(dev->machine, command, error)) {
+    if (!plug_backing(dev, error)) {
         return false;
     }
+    JsonNode *answer = qmp_execute_node(qemu_qmp(dev->machine->qemu), "device_add",
+                                        devspec_to_json(dev->spec), error);
+    if (!answer) {
+        return false;
+    }
+    json_node_unref(answer);
     dev->is_unplugged = false;
     return pci_bus_scan(dev->machine->bus, error);
 }
@@ -469,12 +505,36 @@ static bool bus_selector(struct session_device *dev, uint32_t *selector, GError 
         g_strdup_printf("{\"path\":\"%s\",\"property\":\"acpi-pcihp-bsel\"}", path);
     JsonNode *node = qmp_execute(qemu_qmp(dev->machine->qemu), "qom-get", json, error);
     if (!node) {
-        g_prefix_error(error, "device '%s' hangs on a bus without hotplug: ", dev->id);
+        g_prefix_error(error, "device '%s' hangs on a bus without hotplug: ", dev->spec->id);
         return false;
     }
     *selector = (uint32_t)json_node_get_int(node);
     json_node_unref(node);
     return true;
+}
+
+static bool unplug_backing(struct session_device *dev, GError **error)
+{
+    struct qmp *qmp = qemu_qmp(dev->machine->qemu);
+
+    for (guint i = 0; i + 1 < dev->options->len; i += 2) {
+        bool is_netdev = strcmp(dev->options->pdata[i], "-netdev") == 0;
+        const char *id = devspec_get(dev->spec, "netdev");
+        g_autofree char *command = is_netdev ? g_strdup_printf("netdev_del %s", id) : NULL;
+        if (command && !hmp_quiet(dev->machine, command, error)) {
+            return false;
+        }
+    }
+    if (dev->has_chardev) {
+        ivshmem_server_leave(dev->server, dev->peer);
+        dev->has_peer = false;
+    }
+    const char *backend = dev->has_chardev  ? devspec_get(dev->spec, "chardev")
+                          : dev->has_memdev ? devspec_get(dev->spec, "memdev")
+                                            : NULL;
+    g_autofree char *json = g_strdup_printf("{\"id\":\"%s\"}", backend ? backend : "");
+    return !backend ||
+           qmp_run(qmp, dev->has_chardev ? "chardev-remove" : "object-del", json, error);
 }
 
 bool session_device_unplug(struct session_device *dev, GError **error)
@@ -486,10 +546,10 @@ bool session_device_unplug(struct session_device *dev, GError **error)
 
     if (!m->qemu || dev->is_unplugged) {
         g_set_error(error, SESSION_ERROR, SESSION_ERROR_STATE, "device '%s' is not plugged in",
-                    dev->id);
+                    dev->spec->id);
         return false;
     }
-    g_autofree char *json = g_strdup_printf("{\"id\":\"%s\"}", dev->id);
+    g_autofree char *json = g_strdup_printf("{\"id\":\"%s\"}", dev->spec->id);
     if (!bus_selector(dev, &selector, error) ||
         !qmp_run(qemu_qmp(m->qemu), "device_del", json, error)) {
         return false;
@@ -500,39 +560,22 @@ bool session_device_unplug(struct session_device *dev, GError **error)
                        error)) {
         return false;
     }
-    JsonNode *event = qmp_wait_event(qemu_qmp(m->qemu), "DEVICE_DELETED", "device", dev->id,
+    JsonNode *event = qmp_wait_event(qemu_qmp(m->qemu), "DEVICE_DELETED", "device", dev->spec->id,
                                      UNPLUG_TIMEOUT_MS, error);
     if (!event) {
-        g_prefix_error(error, "device '%s' was not unplugged: ", dev->id);
+        g_prefix_error(error, "device '%s' was not unplugged: ", dev->spec->id);
         return false;
     }
     json_node_unref(event);
     dev->is_unplugged = true;
-    if (dev->needs_netdev) {
-        g_autofree char *command = g_strdup_printf("netdev_del %s.net", dev->id);
-        if (!hmp_quiet(m, command, error)) {
-            return false;
-        }
-    }
-    g_autofree char *backend =
-        g_strdup_printf("{\"id\":\"%s.%s\"}", dev->id, dev->server ? "bell" : "mem");
-    if (dev->server) {
-        ivshmem_server_leave(dev->server, dev->peer);
-        dev->has_peer = false;
-        if (!qmp_run(qemu_qmp(m->qemu), "chardev-remove", backend, error)) {
-            return false;
-        }
-    } else if (dev->region && !qmp_run(qemu_qmp(m->qemu), "object-del", backend, error)) {
-        return false;
-    }
-    return pci_bus_scan(m->bus, error);
+    return unplug_backing(dev, error) && pci_bus_scan(m->bus, error);
 }
 
 bool session_device_replug(struct session_device *dev, GError **error)
 {
     if (!dev->machine->qemu || !dev->is_unplugged) {
         g_set_error(error, SESSION_ERROR, SESSION_ERROR_STATE, "device '%s' was not unplugged",
-                    dev->id);
+                    dev->spec->id);
         return false;
     }
     return plug(dev, error);
@@ -547,12 +590,12 @@ struct session_device *session_machine_device(struct session_machine *m, unsigne
 
 const char *session_device_driver(const struct session_device *dev)
 {
-    return dev->driver;
+    return dev->spec->driver;
 }
 
 const char *session_device_id(const struct session_device *dev)
 {
-    return dev->id;
+    return dev->spec->id;
 }
 
 bool session_device_slot(const struct session_device *dev, unsigned *slot, unsigned *function)

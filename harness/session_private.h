@@ -4,6 +4,7 @@
 #ifndef RINGLAB_SESSION_PRIVATE_H
 #define RINGLAB_SESSION_PRIVATE_H
 
+#include "harness/devneeds.h"
 #include "harness/session.h"
 
 enum { SESSION_BRIDGE_CHANNELS = 32 };
@@ -27,6 +28,7 @@ struct session_machine {
     enum guest_hugepages hugepages;
     unsigned timeout_ms;
     bool is_bare, has_bridge;
+    unsigned n_numbers; /* given to devices that need one */
     GPtrArray *devices; /* struct session_device * */
     GPtrArray *args;
     GArray *inherit;
@@ -44,9 +46,12 @@ struct session_machine {
 
 struct session_device {
     struct session_machine *machine;
-    char *driver, *id, *bus, *properties; /* properties: ",prop=value..." beyond those made here */
+    struct devspec *spec; /* complete: id, addr, and what it needs */
+    GPtrArray *options;   /* char *: QEMU options for what it needs, in pairs */
+    char *bus;            /* id of the bus it hangs on; NULL: the root bus */
     unsigned slot, function;
-    bool needs_netdev, is_unplugged;
+    bool has_memdev, has_chardev; /* the backend is ours to make */
+    bool is_unplugged;
     struct guest_region *region;
     struct ivshmem_server *server;
     uint16_t peer;
@@ -63,7 +68,5 @@ void session_device_unmap(struct session_device *dev);
 /* What QEMU's command line needs for it. `close_after`: descriptors that are QEMU's alone. */
 bool session_device_args(struct session_device *dev, GPtrArray *args, GArray *inherit,
                          GArray *close_after, GError **error);
-/* "driver,id=...,addr=..." */
-char *session_device_option(const struct session_device *dev);
 
 #endif
