@@ -1,8 +1,9 @@
 #!/bin/bash
 # ci/with-hugepages.sh N COMMAND...: reserves N more 2 MiB huge pages while COMMAND runs and gives
-# them back, however this ends. Its status is COMMAND's. Where it cannot, one line says so and COMMAND
-# runs without: what requires huge pages then skips. Runs side by side add up: each changes the kernel's
-# number by its own N, under a lock. $RINGLAB_HUGEPAGES_DIR stands in for the kernel's folder in tests.
+# them back, however this ends; for COMMAND alone, a hugetlbfs is mounted too. Its status is COMMAND's.
+# Where it cannot, one line says so and COMMAND runs without: what requires huge pages then skips. Runs
+# side by side add up: each changes the kernel's number by its own N, under a lock.
+# $RINGLAB_HUGEPAGES_DIR stands in for the kernel's folder in tests.
 set -u
 
 dir=${RINGLAB_HUGEPAGES_DIR:-/sys/kernel/mm/hugepages/hugepages-2048kB}
@@ -15,6 +16,7 @@ esac
 n=$1
 shift
 granted=0
+mount_dir=
 
 # Adds $1 (may be negative) to the number of pages, never below none; sets $change to what was got.
 # Surplus pages (still in use when given back by someone) are not part of what was asked for.
@@ -53,7 +55,17 @@ fi
 # Who gives them back is a process that waits for the end of a pipe, which comes even when this
 # script is killed with SIGKILL.
 if [ "$granted" -gt 0 ]; then
-    exec 8> >(trap '' INT TERM HUP; cat >/dev/null; adjust "-$granted")
+    if [ "$dir" = /sys/kernel/mm/hugepages/hugepages-2048kB ] && unshare -m true 2>/dev/null; then
+        mount_dir=$(mktemp -d /tmp/hugepages.XXXXXX)
+        # shellcheck disable=SC2016 # the inner shell's
+        set -- unshare -m sh -c 'mount -t hugetlbfs -o pagesize=2M ringlab "$0" 2>/dev/null; exec "$@"' "$mount_dir" "$@"
+    fi
+    exec 8> >(
+        trap '' INT TERM HUP
+        cat >/dev/null
+        adjust "-$granted"
+        [ -z "$mount_dir" ] || rmdir "$mount_dir"
+    )
     giver=$!
 fi
 give_back() {

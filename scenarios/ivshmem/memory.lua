@@ -100,10 +100,12 @@ for _, kind in ipairs { "off", "prefer", "require" } do
 end
 
 test("a mounted hugetlbfs can back it", function()
-    local dir = "/dev/hugepages"
-    local mounts = io.open("/proc/mounts"):read("a")
-    if not mounts:find(" " .. dir .. " hugetlbfs ", 1, true) then
-        skip("no hugetlbfs is mounted at " .. dir)
+    local dir
+    for line in io.lines("/proc/mounts") do
+        dir = dir or line:match("^%S+ (%S+) hugetlbfs %S*pagesize=2M")
+    end
+    if not dir then
+        skip("no hugetlbfs is mounted: mount -t hugetlbfs -o pagesize=2M none /dev/hugepages (as root)")
     end
     local free = tonumber(io.open("/proc/meminfo"):read("a"):match("HugePages_Free:%s+(%d+)"))
     if free < 1 then
