@@ -44,5 +44,6 @@ void cmd_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
 int cmd_probe(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_regs(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
 
 #endif

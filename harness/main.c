@@ -11,6 +11,7 @@ static const struct command commands[] = {
     {"run", "FILE|DIR...", "run scenarios; TAP on stdout, JUnit and JSON under results/", cmd_run},
     {"regs", "snapshot|diff|check ...", "register semantics as text, compared with a baseline",
      cmd_regs},
+    {"bench", "[NAME...]", "measure; --json for machines", cmd_bench},
     {NULL, NULL, NULL, NULL},
 };
 
