@@ -3,6 +3,7 @@
  * Not here: how anything is measured (bench/).
  */
 #include "harness/bench/bench.h"
+#include "harness/cancel.h"
 #include "harness/cmd.h"
 #include "harness/qemu.h"
 
@@ -179,13 +180,18 @@ static int run(const struct bench_settings *settings, struct output *out)
 
     for (const struct bench_group *const *g = bench_groups; *g; g++) {
         g_autoptr(GError) error = NULL;
-        if (is_group_wanted(*g, out->patterns) && !(*g)->run(settings, &sink, &error)) {
-            cmd_error("%s: %s", (*g)->figures->name, error->message);
-            if (g_error_matches(error, QEMU_ERROR, QEMU_ERROR_NOT_FOUND)) {
-                return CMD_USAGE;
-            }
-            status = CMD_FAILED;
+        if (!is_group_wanted(*g, out->patterns) || (*g)->run(settings, &sink, &error)) {
+            continue;
         }
+        if (cancel_is_requested()) {
+            cmd_error("interrupted");
+            return CMD_INTERRUPTED;
+        }
+        cmd_error("%s: %s", (*g)->figures->name, error->message);
+        if (g_error_matches(error, QEMU_ERROR, QEMU_ERROR_NOT_FOUND)) {
+            return CMD_USAGE;
+        }
+        status = CMD_FAILED;
     }
     return status;
 }

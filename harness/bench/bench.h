@@ -17,6 +17,7 @@ GQuark bench_error_quark(void);
 enum bench_error {
     BENCH_ERROR_WRONG,  /* what was measured did not do what it should have done */
     BENCH_ERROR_SYSTEM, /* a system call failed, or a deadline passed */
+    BENCH_ERROR_CANCELLED,
 };
 
 /* ---- statistics ---- */
@@ -52,7 +53,8 @@ struct bench_side {
     double *samples; /* n_rounds of them; owned by the side, g_free */
 };
 
-/* All sides in turn, n_rounds times, after one round that does not count. */
+/* All sides in turn, n_rounds times, after one round that does not count; ends early, with
+ * CANCELLED, on Ctrl-C. */
 bool bench_rounds(const struct bench_settings *settings, struct bench_side *sides, unsigned n_sides,
                   GError **error);
 void bench_sides_clear(struct bench_side *sides, unsigned n_sides);

@@ -3,6 +3,7 @@
  * library, shared memory, the bus scan, enabling the device, the test, taking everything down.
  */
 #include "harness/bench/bench.h"
+#include "harness/cancel.h"
 #include "harness/qemu.h"
 #include "harness/report/report.h"
 #include "harness/scenario/scenario.h"
@@ -117,7 +118,8 @@ static bool has_passed(const struct report *report, GError **error)
 static bool measure_scenario(void *data, int64_t slice_us, double *ms, GError **error)
 {
     const struct bed *bed = data;
-    struct scenario_options options = {.cancel_fd = -1};
+    struct scenario_options options = {.cancel_fd = cancel_fd(),
+                                       .is_cancelled = cancel_is_requested};
 
     (void)slice_us;
     int64_t begin = g_get_monotonic_time();

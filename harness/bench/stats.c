@@ -2,6 +2,7 @@
  * Medians and quartiles, and the rounds that give them their samples.
  */
 #include "harness/bench/bench.h"
+#include "harness/cancel.h"
 
 #include <stdlib.h>
 
@@ -57,6 +58,15 @@ struct bench_spread bench_summarize_differences(const double *values, const doub
     return bench_summarize(differences, n);
 }
 
+static bool measure_side(struct bench_side *side, int64_t slice_us, double *sample, GError **error)
+{
+    if (cancel_is_requested()) {
+        g_set_error(error, BENCH_ERROR, BENCH_ERROR_CANCELLED, "interrupted");
+        return false;
+    }
+    return side->measure(side->data, slice_us, sample, error);
+}
+
 bool bench_rounds(const struct bench_settings *settings, struct bench_side *sides, unsigned n_sides,
                   GError **error)
 {
@@ -65,13 +75,13 @@ bool bench_rounds(const struct bench_settings *settings, struct bench_side *side
 
     for (unsigned i = 0; i < n_sides; i++) {
         sides[i].samples = g_new0(double, settings->n_rounds);
-        if (!sides[i].measure(sides[i].data, slice_us, &ignored, error)) {
+        if (!measure_side(&sides[i], slice_us, &ignored, error)) {
             return false;
         }
     }
     for (unsigned round = 0; round < settings->n_rounds; round++) {
         for (unsigned i = 0; i < n_sides; i++) {
-            if (!sides[i].measure(sides[i].data, slice_us, &sides[i].samples[round], error)) {
+            if (!measure_side(&sides[i], slice_us, &sides[i].samples[round], error)) {
                 return false;
             }
         }
