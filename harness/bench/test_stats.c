@@ -133,6 +133,14 @@ static void an_error_of_one_side_ends_the_rounds(void **state)
     assert_false(bench_rounds(&settings, sides, 2, &error));
     assert_string_equal(order, "abab");
     assert_string_equal(error->message, "b stumbled");
+    g_clear_error(&error);
+    bench_sides_clear(sides, 2);
+
+    a = (struct player){.letter = 'a', .fails_at = 1}; /* in the round that does not count */
+    order[0] = '\0';
+    assert_false(bench_rounds(&settings, sides, 2, &error));
+    assert_string_equal(order, "a");
+    assert_string_equal(error->message, "a stumbled");
     g_error_free(error);
     bench_sides_clear(sides, 2);
 }

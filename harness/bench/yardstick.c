@@ -116,7 +116,7 @@ static char **receive_words(struct yardstick *y, GError **error)
         }
         g_auto(GStrv) words = g_strsplit(line->str, " ", 0);
         g_string_free(line, TRUE);
-        if (words[0] && strcmp(words[0], "IRQ") != 0) {
+        if (g_strcmp0(words[0], "IRQ") != 0) {
             return g_steal_pointer(&words);
         }
     }
@@ -133,12 +133,12 @@ bool yardstick_inl(struct yardstick *y, uint16_t port, uint32_t *value, GError *
     }
     char *end = NULL;
     guint64 number = 0;
-    if (strcmp(words[0], "OK") == 0 && words[1]) {
+    if (g_strcmp0(words[0], "OK") == 0 && words[1]) {
         number = g_ascii_strtoull(words[1], &end, 0);
     }
     if (!end || *end != '\0') {
         g_set_error(error, BENCH_ERROR, BENCH_ERROR_WRONG,
-                    "yardstick: 'inl 0x%x' was answered with '%s'", port, words[0]);
+                    "yardstick: 'inl 0x%x' was answered with '%s'", port, words[0] ? words[0] : "");
         return false;
     }
     *value = (uint32_t)number;
