@@ -20,9 +20,7 @@ test("the devices are found on the PCI bus of a stock QEMU", function()
     note(string.format("QEMU %d.%d.%d is running, its processor parked: no guest will boot",
         version.major, version.minor, version.micro))
     for _, f in ipairs(m:functions()) do
-        local bus, slot, fn = f:address()
-        local vendor, device = f:id()
-        note(string.format("  %02x:%02x.%x  %04x:%04x", bus, slot, fn, vendor, device))
+        note("  " .. f:describe())
     end
     expect({ left:id() }, { 0x1af4, 0x1041 })
     expect({ right:id() }, { 0x1af4, 0x1041 })
@@ -37,9 +35,16 @@ test("captured traffic crosses QEMU from one virtio-net to another", function()
     note(string.format("rings and buffers: %d KiB of shared memory in pages of %d KiB, at guest address 0x%x",
         pages:size() // 1024, pages:page_size() // 1024, pages:gpa()))
 
+    -- the first frame alone: its interrupt is a word that QEMU stores into the shared memory
     local received = { nano = sent.nano }
     local commands = m:commands()
-    local next_frame = 1
+    a:tx_burst { sent[1].bytes }
+    b:irq("rx"):wait()
+    note("the first frame's interrupt: a word that QEMU stored into that memory, found by polling")
+    received[1] = { time = sent[1].time, frac = sent[1].frac, bytes = b:recv() }
+
+    -- the others in bursts
+    local next_frame = 2
     while #received < #sent do
         local burst = {}
         while next_frame <= #sent and #burst < 64 do
@@ -69,7 +74,7 @@ test("captured traffic crosses QEMU from one virtio-net to another", function()
     pcap.write(out, received)
     local tx, rx = a:stats(), b:stats()
     note(string.format("%d frames, %d bytes, sent and received: every one the same", #sent, bytes))
-    note(string.format("%d transmit kicks, %d receive kicks, %d interrupts taken from shared memory, %d qtest commands in all",
-        tx.tx_kicks, rx.rx_kicks, tx.interrupts + rx.interrupts, commands))
+    note(string.format("%d transmit kicks and %d receive kicks: %d qtest commands for all of it",
+        tx.tx_kicks, rx.rx_kicks, commands))
     note("what arrived: " .. out)
 end)

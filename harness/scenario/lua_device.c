@@ -376,6 +376,16 @@ static int l_id(lua_State *L)
     return 2;
 }
 
+/* dev:describe() -> "00:04.0 virtio-net-pci" */
+static int l_describe(lua_State *L)
+{
+    char *text = pci_device_describe(pci(L));
+
+    lua_pushstring(L, text);
+    g_free(text);
+    return 1;
+}
+
 /* ---- MSI-X ---- */
 
 static int l_msix_enable(lua_State *L)
@@ -523,6 +533,7 @@ void sc_open_device(lua_State *L)
         {"blocks", l_blocks},
         {"address", l_address},
         {"id", l_id},
+        {"describe", l_describe},
         {"msix_enable", l_msix_enable},
         {"msix_mask_all", l_msix_mask_all},
         {"msix_message", l_msix_message},
