@@ -31,6 +31,7 @@ static const struct devneed needs[] = {
     {"nvme", "serial", DEVNEED_NUMBER, NULL, "ringlab%u"},
     {"pci-bridge*", "chassis_nr", DEVNEED_NUMBER, NULL, "%u"},
     {"pcie-root-port", "chassis", DEVNEED_NUMBER, NULL, "%u"},
+    {"xio3130-downstream", "chassis", DEVNEED_NUMBER, NULL, "%u"},
     {"AC97", "audiodev", DEVNEED_OPTION, "-audiodev", "none,id=%s"},
     {"ES1370", "audiodev", DEVNEED_OPTION, "-audiodev", "none,id=%s"},
     {"ctucan_pci", "canbus0", DEVNEED_OPTION, "-object", "can-bus,id=%s"},

@@ -1,20 +1,17 @@
 /*
- * Devices of a session: from a specification to QEMU's command line, to a function on the bus, and
- * off the bus again.
+ * Devices of a session: from a specification to QEMU's command line and to a function on the bus.
+ * Hotplug is session_hotplug.c's.
  */
 #include "harness/session_private.h"
-#include "models/abi/acpi_hotplug.h"
 #include "models/abi/ivshmem.h"
 
 #include <string.h>
-#include <unistd.h>
 
 enum {
     FIRST_SLOT = 4, /* below lie what the boards bring themselves */
     LAST_SLOT = 24, /* q35 keeps the slots above for itself */
     DEFAULT_SHARED = 4 << 20,
     MIN_SHARED = 4096,
-    UNPLUG_TIMEOUT_MS = 5000,
 };
 
 /* ---- specifications ---- */
@@ -187,8 +184,8 @@ static bool give_id(struct session_device *dev, GError **error)
     return true;
 }
 
-static struct session_device *parse(struct session_machine *m, const char *text,
-                                    const struct session_backing *backing, GError **error)
+struct session_device *session_device_parse(struct session_machine *m, const char *text,
+                                            const struct session_backing *backing, GError **error)
 {
     struct devspec *spec = devspec_parse(text, error);
 
@@ -223,7 +220,7 @@ struct session_device *session_device_new(struct session_machine *m, const char 
                     "machine '%s' runs already: plug '%s' in instead", m->name, spec);
         return NULL;
     }
-    struct session_device *dev = parse(m, spec, backing, error);
+    struct session_device *dev = session_device_parse(m, spec, backing, error);
     if (dev) {
         g_ptr_array_add(m->devices, dev);
     }
@@ -278,7 +275,7 @@ bool session_device_args(struct session_device *dev, GPtrArray *args, GArray *in
 
 /* ---- on the bus ---- */
 
-static struct session_device *find_by_id(struct session_machine *m, const char *id)
+struct session_device *session_device_by_id(struct session_machine *m, const char *id)
 {
     for (guint i = 0; i < m->devices->len; i++) {
         struct session_device *d = m->devices->pdata[i];
@@ -297,7 +294,7 @@ static int bus_number(struct session_device *dev)
     if (!dev->bus) {
         return 0;
     }
-    struct session_device *bridge = find_by_id(m, dev->bus);
+    struct session_device *bridge = session_device_by_id(m, dev->bus);
     if (!bridge) {
         return strcmp(dev->bus, "pci.0") == 0 || strcmp(dev->bus, "pcie.0") == 0 ? 0 : -1;
     }
@@ -344,7 +341,8 @@ bool session_device_enable(struct session_device *dev, GError **error)
     if (!p) {
         return false;
     }
-    if (dev->region && p->bars[IVSHMEM_BAR_MEMORY].size != 0 &&
+    /* behind a bridge only what lies in its windows can be reached: placed like any BAR */
+    if (dev->region && p->bus == 0 && p->bars[IVSHMEM_BAR_MEMORY].size != 0 &&
         p->bars[IVSHMEM_BAR_MEMORY].base == 0 &&
         !pci_bar_place(p, IVSHMEM_BAR_MEMORY,
                        session_region_gpa(dev->machine->session, dev->region), error)) {
@@ -373,212 +371,6 @@ void session_device_stopped(struct session_device *dev)
         ivshmem_server_leave(dev->server, dev->peer);
         dev->has_peer = false;
     }
-}
-
-/* ---- hotplug ---- */
-
-/* An HMP command that prints nothing when it worked. */
-static bool hmp_quiet(struct session_machine *m, const char *command, GError **error)
-{
-    g_autofree char *text = qmp_hmp(qemu_qmp(m->qemu), command, error);
-
-    if (!text) {
-        return false;
-    }
-    g_strstrip(text);
-    if (text[0] != '\0') {
-        g_set_error(error, SESSION_ERROR, SESSION_ERROR_DEVICE, "machine '%s': '%s': %s", m->name,
-                    command, text);
-        return false;
-    }
-    return true;
-}
-
-/* Options that a running QEMU takes too, as HMP commands. */
-static const char *hmp_verb(const char *option)
-{
-    return strcmp(option, "-netdev") == 0   ? "netdev_add"
-           : strcmp(option, "-object") == 0 ? "object_add"
-                                            : NULL;
-}
-
-static bool plug_options(struct session_device *dev, GError **error)
-{
-    for (guint i = 0; i + 1 < dev->options->len; i += 2) {
-        const char *verb = hmp_verb(dev->options->pdata[i]);
-        if (!verb) {
-            g_set_error(
-                error, SESSION_ERROR, SESSION_ERROR_SPEC,
-                "device '%s' needs %s %s, which cannot be added while QEMU runs: declare it "
-                "before the start",
-                dev->spec->driver, (const char *)dev->options->pdata[i],
-                (const char *)dev->options->pdata[i + 1]);
-            return false;
-        }
-        g_autofree char *command =
-            g_strdup_printf("%s %s", verb, (const char *)dev->options->pdata[i + 1]);
-        if (!hmp_quiet(dev->machine, command, error)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool plug_backing(struct session_device *dev, GError **error)
-{
-    struct qmp *qmp = qemu_qmp(dev->machine->qemu);
-
-    if (!plug_options(dev, error)) {
-        return false;
-    }
-    if (dev->has_chardev) {
-        int fd;
-        if (!ivshmem_server_connect(dev->server, &fd, &dev->peer, error)) {
-            return false;
-        }
-        dev->has_peer = true;
-        g_autofree char *name = g_strdup_printf("%s.fd", dev->spec->id);
-        g_autofree char *json = g_strdup_printf(
-            "{\"id\":\"%s\",\"backend\":{\"type\":\"socket\",\"data\":{\"server\":false,"
-            "\"addr\":{\"type\":\"fd\",\"data\":{\"str\":\"%s\"}}}}}",
-            devspec_get(dev->spec, "chardev"), name);
-        bool ok = qmp_getfd(qmp, name, fd, error) && qmp_run(qmp, "chardev-add", json, error);
-        close(fd);
-        return ok;
-    }
-    if (dev->has_memdev) {
-        /* QEMU opens our own descriptor through /proc */
-        g_autofree char *json = g_strdup_printf(
-            "{\"qom-type\":\"memory-backend-file\",\"id\":\"%s\",\"size\":%" G_GUINT64_FORMAT
-            ",\"mem-path\":\"/proc/%d/fd/%d\",\"share\":true}",
-            devspec_get(dev->spec, "memdev"), dev->region->size, (int)getpid(), dev->region->fd);
-        return qmp_run(qmp, "object-add", json, error);
-    }
-    return true;
-}
-
-static bool plug(struct session_device *dev, GError **error)
-{
-    if (!plug_backing(dev, error)) {
-        return false;
-    }
-    JsonNode *answer = qmp_execute_node(qemu_qmp(dev->machine->qemu), "device_add",
-                                        devspec_to_json(dev->spec), error);
-    if (!answer) {
-        return false;
-    }
-    json_node_unref(answer);
-    dev->is_unplugged = false;
-    return pci_bus_scan(dev->machine->bus, error);
-}
-
-struct session_device *session_device_plug(struct session_machine *m, const char *spec,
-                                           const struct session_backing *backing, GError **error)
-{
-    if (!m->qemu) {
-        g_set_error(error, SESSION_ERROR, SESSION_ERROR_STATE,
-                    "machine '%s' does not run: declare '%s' instead of plugging it in", m->name,
-                    spec);
-        return NULL;
-    }
-    struct session_device *dev = parse(m, spec, backing, error);
-    if (!dev) {
-        return NULL;
-    }
-    if (!plug(dev, error)) {
-        session_device_free(dev);
-        return NULL;
-    }
-    g_ptr_array_add(m->devices, dev);
-    return dev;
-}
-
-/* The bus selector of the ACPI hotplug registers for the bus the device hangs on. */
-static bool bus_selector(struct session_device *dev, uint32_t *selector, GError **error)
-{
-    g_autofree char *path =
-        dev->bus && find_by_id(dev->machine, dev->bus)
-            ? g_strdup_printf("/machine/peripheral/%s/%s", dev->bus, dev->bus)
-            : g_strdup(dev->machine->board == MACHINE_PC ? "/machine/i440fx/pci.0"
-                                                         : "/machine/q35/pcie.0");
-    g_autofree char *json =
-        g_strdup_printf("{\"path\":\"%s\",\"property\":\"acpi-pcihp-bsel\"}", path);
-    JsonNode *node = qmp_execute(qemu_qmp(dev->machine->qemu), "qom-get", json, error);
-    if (!node) {
-        g_prefix_error(error, "device '%s' hangs on a bus without hotplug: ", dev->spec->id);
-        return false;
-    }
-    *selector = (uint32_t)json_node_get_int(node);
-    json_node_unref(node);
-    return true;
-}
-
-static bool unplug_backing(struct session_device *dev, GError **error)
-{
-    struct qmp *qmp = qemu_qmp(dev->machine->qemu);
-
-    for (guint i = 0; i + 1 < dev->options->len; i += 2) {
-        bool is_netdev = strcmp(dev->options->pdata[i], "-netdev") == 0;
-        const char *id = devspec_get(dev->spec, "netdev");
-        g_autofree char *command = is_netdev ? g_strdup_printf("netdev_del %s", id) : NULL;
-        if (command && !hmp_quiet(dev->machine, command, error)) {
-            return false;
-        }
-    }
-    if (dev->has_chardev) {
-        ivshmem_server_leave(dev->server, dev->peer);
-        dev->has_peer = false;
-    }
-    const char *backend = dev->has_chardev  ? devspec_get(dev->spec, "chardev")
-                          : dev->has_memdev ? devspec_get(dev->spec, "memdev")
-                                            : NULL;
-    g_autofree char *json = g_strdup_printf("{\"id\":\"%s\"}", backend ? backend : "");
-    return !backend ||
-           qmp_run(qmp, dev->has_chardev ? "chardev-remove" : "object-del", json, error);
-}
-
-bool session_device_unplug(struct session_device *dev, GError **error)
-{
-    struct session_machine *m = dev->machine;
-    bool is_pc = m->board == MACHINE_PC;
-    uint64_t registers = is_pc ? ACPI_PCIHP_BASE_PC : ACPI_PCIHP_BASE_Q35;
-    uint32_t selector = 0;
-
-    if (!m->qemu || dev->is_unplugged) {
-        g_set_error(error, SESSION_ERROR, SESSION_ERROR_STATE, "device '%s' is not plugged in",
-                    dev->spec->id);
-        return false;
-    }
-    g_autofree char *json = g_strdup_printf("{\"id\":\"%s\"}", dev->spec->id);
-    if (!bus_selector(dev, &selector, error) ||
-        !qmp_run(qemu_qmp(m->qemu), "device_del", json, error)) {
-        return false;
-    }
-    session_device_unmap(dev);
-    if (!machine_write(m->machine, MACHINE_IO, registers + ACPI_PCIHP_SEL, 4, selector, error) ||
-        !machine_write(m->machine, MACHINE_IO, registers + ACPI_PCIHP_EJ, 4, 1u << dev->slot,
-                       error)) {
-        return false;
-    }
-    JsonNode *event = qmp_wait_event(qemu_qmp(m->qemu), "DEVICE_DELETED", "device", dev->spec->id,
-                                     UNPLUG_TIMEOUT_MS, error);
-    if (!event) {
-        g_prefix_error(error, "device '%s' was not unplugged: ", dev->spec->id);
-        return false;
-    }
-    json_node_unref(event);
-    dev->is_unplugged = true;
-    return unplug_backing(dev, error) && pci_bus_scan(m->bus, error);
-}
-
-bool session_device_replug(struct session_device *dev, GError **error)
-{
-    if (!dev->machine->qemu || !dev->is_unplugged) {
-        g_set_error(error, SESSION_ERROR, SESSION_ERROR_STATE, "device '%s' was not unplugged",
-                    dev->spec->id);
-        return false;
-    }
-    return plug(dev, error);
 }
 
 /* ---- what it is ---- */

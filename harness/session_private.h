@@ -1,5 +1,5 @@
 /*
- * What session.c, session_device.c and hotplug.c share. Not for users of the session.
+ * What session.c, session_device.c and session_hotplug.c share. Not for users of the session.
  */
 #ifndef RINGLAB_SESSION_PRIVATE_H
 #define RINGLAB_SESSION_PRIVATE_H
@@ -61,6 +61,10 @@ struct session_device {
 void session_note(struct session *s, const char *line);
 uint64_t session_region_gpa(struct session *s, const struct guest_region *region);
 
+/* A device by its specification, not yet on any list. */
+struct session_device *session_device_parse(struct session_machine *m, const char *text,
+                                            const struct session_backing *backing, GError **error);
+struct session_device *session_device_by_id(struct session_machine *m, const char *id);
 void session_device_free(struct session_device *dev);
 /* Its QEMU is about to end, or the bus was reset: its memory is not on the bus any more. */
 void session_device_stopped(struct session_device *dev);

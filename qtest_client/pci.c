@@ -206,15 +206,12 @@ static bool take_address(struct pci_bus *bus, unsigned bus_nr, const struct pci_
                          enum pci_bar_kind kind, uint64_t size, uint64_t *base, GError **error)
 {
     struct pci_window *w = bus->windows[bus_nr];
-    /* small 64-bit BARs go below 4 GiB while there is room, where everything can reach them */
-    static const uint64_t SMALL = 0x2000000;
-    uint64_t align = MAX(size, kind == PCI_BAR_IO ? 4u : 4096u);
+    enum pci_window_kind first = pci_window_of(kind, size);
+    uint64_t align = pci_bar_align(kind, size);
 
-    if (kind == PCI_BAR_IO ? pci_window_take(&w[PCI_WINDOW_IO], size, align, owner, base)
-        : kind == PCI_BAR_MEM32
-            ? pci_window_take(&w[PCI_WINDOW_MEM32], size, align, owner, base)
-            : (size <= SMALL && pci_window_take(&w[PCI_WINDOW_MEM32], size, align, owner, base)) ||
-                  pci_window_take(&w[PCI_WINDOW_MEM64], size, align, owner, base)) {
+    if (pci_window_take(&w[first], size, align, owner, base) ||
+        (kind == PCI_BAR_MEM64 &&
+         pci_window_take(&w[PCI_WINDOW_MEM64], size, align, owner, base))) {
         return true;
     }
     g_set_error(error, PCI_ERROR, PCI_ERROR_NO_SPACE,

@@ -1,6 +1,5 @@
 /*
- * Finding functions: buses through bridges, BAR sizes, capabilities; address windows. No firmware
- * ran before, so bus numbers and windows are given here.
+ * Finding functions: buses through bridges, BAR sizes, capabilities.
  */
 #include "models/abi/pci.h"
 #include "qtest_client/pci_private.h"
@@ -10,62 +9,6 @@
 
 G_DEFINE_QUARK(pci - error - quark, pci_error)
 
-/* Where things go on machines pc and q35 with up to 2 GiB of RAM. The first 64-bit address clears
- * RAM above 4 GiB by far; legacy virtio reaches it (below 2^44). */
-#define ROOT_IO_BASE     0x1000u
-#define ROOT_IO_SIZE     0x9000u /* 0xae00 upward: ACPI hotplug registers */
-#define ROOT_MEM32_BASE  0xe0000000u
-#define ROOT_MEM32_SIZE  0x1e000000u /* up to 0xfe000000: I/O APIC, HPET, local APIC follow */
-#define ROOT_MEM64_BASE  0x4000000000u
-#define ROOT_MEM64_SIZE  0x40000000000u
-#define BRIDGE_IO_SIZE   0x1000u
-#define BRIDGE_MEM32_MAX 0x1000000u
-#define BRIDGE_MEM64_MAX 0x1000000000u
-#define BRIDGE_BUSES     8 /* bus numbers for a bridge on the root bus */
-#define BRIDGE_SHARE     4 /* a bridge below a bridge gets at most this part of its window */
-
-/* ---- windows ---- */
-
-bool pci_window_take(struct pci_window *w, uint64_t size, uint64_t align,
-                     const struct pci_device *owner, uint64_t *base)
-{
-    uint64_t at = (w->base + align - 1) & ~(align - 1);
-    guint i = 0;
-
-    for (; w->taken && i < w->taken->len; i++) {
-        const struct pci_range *r = &g_array_index(w->taken, struct pci_range, i);
-        if (at + size <= r->base) {
-            break;
-        }
-        at = MAX(at, (r->base + r->size + align - 1) & ~(align - 1));
-    }
-    if (size == 0 || at < w->base || at - w->base > w->size || size > w->size - (at - w->base)) {
-        return false;
-    }
-    if (!w->taken) {
-        w->taken = g_array_new(FALSE, FALSE, sizeof(struct pci_range));
-    }
-    struct pci_range r = {at, size, owner};
-    g_array_insert_val(w->taken, i, r);
-    *base = at;
-    return true;
-}
-
-void pci_window_give_back(struct pci_window *w, const struct pci_device *owner)
-{
-    for (guint i = w->taken ? w->taken->len : 0; i > 0; i--) {
-        if (g_array_index(w->taken, struct pci_range, i - 1).owner == owner) {
-            g_array_remove_index(w->taken, i - 1);
-        }
-    }
-}
-
-static void window_set(struct pci_window *w, uint64_t base, uint64_t size)
-{
-    w->base = base;
-    w->size = size;
-}
-
 struct pci_bus *pci_bus_new(struct machine *m)
 {
     struct pci_bus *bus = g_new0(struct pci_bus, 1);
@@ -73,10 +16,7 @@ struct pci_bus *pci_bus_new(struct machine *m)
     bus->machine = m;
     bus->devices = g_ptr_array_new();
     bus->gone = g_ptr_array_new();
-    window_set(&bus->windows[0][PCI_WINDOW_BUS], 1, PCI_N_BUSES - 1);
-    window_set(&bus->windows[0][PCI_WINDOW_IO], ROOT_IO_BASE, ROOT_IO_SIZE);
-    window_set(&bus->windows[0][PCI_WINDOW_MEM32], ROOT_MEM32_BASE, ROOT_MEM32_SIZE);
-    window_set(&bus->windows[0][PCI_WINDOW_MEM64], ROOT_MEM64_BASE, ROOT_MEM64_SIZE);
+    pci_windows_open_root(bus);
     return bus;
 }
 
@@ -156,13 +96,32 @@ static void forget_addresses(struct pci_device *dev)
     }
 }
 
+/* A bridge keeps its bus numbers and windows, which are programmed again: its own BARs are lost. */
+static void forget_bridge_bars(struct pci_device *bridge)
+{
+    for (unsigned i = 0; i < PCI_N_BARS; i++) {
+        for (unsigned w = 0; bridge->bars[i].base != 0 && w < PCI_N_WINDOWS; w++) {
+            pci_window_give_back_at(&bridge->host->windows[bridge->bus][w], bridge,
+                                    bridge->bars[i].base);
+        }
+        bridge->bars[i].base = 0;
+    }
+    bridge->msix_enabled = false;
+}
+
+static void forget(struct pci_device *dev)
+{
+    if (dev->secondary_bus != 0) {
+        forget_bridge_bars(dev);
+    } else {
+        forget_addresses(dev);
+    }
+}
+
 void pci_bus_forget(struct pci_bus *bus)
 {
     for (guint i = 0; i < bus->devices->len; i++) {
-        struct pci_device *dev = bus->devices->pdata[i];
-        if (dev->header_type != PCI_HEADER_TYPE_BRIDGE) {
-            forget_addresses(dev);
-        }
+        forget(bus->devices->pdata[i]);
     }
     bus->has_ecam = false;
 }
@@ -284,6 +243,21 @@ static bool size_bars(struct pci_device *dev, const uint8_t *config, GError **er
     return true;
 }
 
+/* A reset of one function, of its bus or a device that took its place: its BARs read zero again. */
+static bool was_reset(const struct pci_device *dev, const uint8_t *config)
+{
+    for (unsigned i = 0; i < PCI_N_BARS; i++) {
+        const struct pci_bar *bar = &dev->bars[i];
+        const uint8_t *at = config + PCI_BAR0 + 4 * i;
+        uint64_t low = get32(at) & (bar->kind == PCI_BAR_IO ? PCI_BAR_IO_MASK : PCI_BAR_MEM_MASK);
+        uint64_t high = bar->kind == PCI_BAR_MEM64 ? get32(at + 4) : 0;
+        if (bar->base != 0 && (low | high << 32) != bar->base) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool probe_function(struct pci_bus *bus, uint8_t nr, uint8_t slot, uint8_t function,
                            GHashTable *found, struct pci_device **out, GError **error)
 {
@@ -319,102 +293,25 @@ static bool probe_function(struct pci_bus *bus, uint8_t nr, uint8_t slot, uint8_
         pci_device_resolve_blocks(dev, config);
     }
     g_hash_table_add(found, dev);
+    if (was_reset(dev, config)) {
+        forget(dev);
+    }
     *out = dev;
     return true;
 }
 
-/* ---- bridges ---- */
-
-static uint64_t share(const struct pci_window *parent, uint64_t max)
-{
-    uint64_t size = max;
-
-    while (size > parent->size / BRIDGE_SHARE) {
-        size >>= 1;
-    }
-    return size;
-}
-
-/* Gives the bus behind a bridge pieces of the windows of the bus it hangs on. */
-static void carve_windows(struct pci_window *up, struct pci_window *down, struct pci_device *bridge)
-{
-    uint64_t base, size;
-
-    size = share(&up[PCI_WINDOW_MEM32], BRIDGE_MEM32_MAX);
-    if (size >= 0x100000 && pci_window_take(&up[PCI_WINDOW_MEM32], size, size, bridge, &base)) {
-        window_set(&down[PCI_WINDOW_MEM32], base, size);
-    }
-    size = share(&up[PCI_WINDOW_MEM64], BRIDGE_MEM64_MAX);
-    if (size >= 0x100000 && pci_window_take(&up[PCI_WINDOW_MEM64], size, size, bridge, &base)) {
-        window_set(&down[PCI_WINDOW_MEM64], base, size);
-    }
-    if (pci_window_take(&up[PCI_WINDOW_IO], BRIDGE_IO_SIZE, BRIDGE_IO_SIZE, bridge, &base)) {
-        window_set(&down[PCI_WINDOW_IO], base, BRIDGE_IO_SIZE);
-    }
-}
-
-/* Bus numbers come in ranges, so that a bridge plugged in later finds some left where it hangs. */
-static bool take_bus_numbers(struct pci_bus *bus, struct pci_device *bridge, GError **error)
-{
-    struct pci_window *up = bus->windows[bridge->bus], *down;
-    uint64_t base, size = bridge->bus == 0 ? BRIDGE_BUSES : MAX(up[PCI_WINDOW_BUS].size / 2, 1);
-
-    while (!pci_window_take(&up[PCI_WINDOW_BUS], size, 1, bridge, &base)) {
-        if (size /= 2, size == 0) {
-            g_autofree char *name = pci_device_describe(bridge);
-            g_set_error(error, PCI_ERROR, PCI_ERROR_NO_SPACE,
-                        "%s: no bus number is left for what lies behind it", name);
-            return false;
-        }
-    }
-    bridge->secondary_bus = (uint8_t)base;
-    bridge->subordinate_bus = (uint8_t)(base + size - 1);
-    down = bus->windows[base];
-    window_set(&down[PCI_WINDOW_BUS], base + 1, size - 1);
-    carve_windows(up, down, bridge);
-    return true;
-}
-
-/* A window that is not there is written as one whose base lies above its limit. */
-static bool program_bridge(struct pci_bus *bus, struct pci_device *bridge, GError **error)
-{
-    const struct pci_window *w = bus->windows[bridge->secondary_bus];
-    const struct pci_window *io = &w[PCI_WINDOW_IO], *m32 = &w[PCI_WINDOW_MEM32],
-                            *m64 = &w[PCI_WINDOW_MEM64];
-    uint64_t io_end = io->base + io->size - 1, m32_end = m32->base + m32->size - 1,
-             m64_end = m64->base + m64->size - 1;
-
-    return pci_config_write(bridge, PCI_PRIMARY_BUS, 4,
-                            (uint32_t)bridge->bus | (uint32_t)bridge->secondary_bus << 8 |
-                                (uint32_t)bridge->subordinate_bus << 16,
-                            error) &&
-           pci_config_write(bridge, PCI_IO_BASE, 2,
-                            io->size ? ((io->base >> 8) & 0xf0) | (io_end & 0xf000) : 0x00f0,
-                            error) &&
-           pci_config_write(bridge, PCI_MEMORY_BASE, 4,
-                            m32->size ? ((m32->base >> 16) & 0xfff0) | (m32_end & 0xfff00000)
-                                      : 0x0000fff0,
-                            error) &&
-           pci_config_write(bridge, PCI_PREF_MEMORY_BASE, 4,
-                            m64->size ? ((m64->base >> 16) & 0xfff0) | (m64_end & 0xfff00000)
-                                      : 0x0000fff0,
-                            error) &&
-           pci_config_write(bridge, PCI_PREF_BASE_UPPER32, 4, m64->size ? m64->base >> 32 : 0,
-                            error) &&
-           pci_config_write(bridge, PCI_PREF_LIMIT_UPPER32, 4, m64->size ? m64_end >> 32 : 0,
-                            error) &&
-           pci_command(bridge, PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 0, error);
-}
+/* ---- buses ---- */
 
 static bool scan_bus(struct pci_bus *bus, uint8_t nr, GHashTable *found, GError **error);
 
 static bool scan_bridge(struct pci_bus *bus, struct pci_device *bridge, GHashTable *found,
                         GError **error)
 {
-    if (bridge->secondary_bus == 0 && !take_bus_numbers(bus, bridge, error)) {
-        return false;
-    }
-    return program_bridge(bus, bridge, error) && scan_bus(bus, bridge->secondary_bus, found, error);
+    bool is_new = bridge->secondary_bus == 0;
+
+    return (is_new ? pci_buses_take(bus, bridge, error) : pci_buses_program(bridge, error)) &&
+           scan_bus(bus, bridge->secondary_bus, found, error) &&
+           (!is_new || pci_buses_settle(bus, bridge, error));
 }
 
 static bool scan_bus(struct pci_bus *bus, uint8_t nr, GHashTable *found, GError **error)
@@ -486,5 +383,5 @@ bool pci_bus_scan(struct pci_bus *bus, GError **error)
         }
     }
     g_ptr_array_sort(bus->devices, by_address);
-    return ok;
+    return ok && pci_windows_open(bus, 0, error);
 }

@@ -278,6 +278,133 @@ static void bridges_get_bus_numbers_and_windows_that_hold_what_is_behind(void **
     bed_close(&b);
 }
 
+static uint64_t window_base(const struct fake_function *bridge)
+{
+    return fake_get(bridge->config + PCI_MEMORY_BASE, 2) << 16;
+}
+
+static uint64_t window_limit(const struct fake_function *bridge)
+{
+    return (fake_get(bridge->config + PCI_MEMORY_LIMIT, 2) << 16) | 0xfffff;
+}
+
+static void bridges_below_bridges_leave_room_at_every_level(void **state)
+{
+    enum { DEPTH = 6 };
+    struct fake_function *bridges[DEPTH];
+    struct bed b;
+    GError *error = NULL;
+
+    (void)state;
+    bed_open(&b, MACHINE_Q35);
+    for (unsigned i = 0; i < DEPTH; i++) {
+        bridges[i] = add_bridge(&b, (uint8_t)i, 1);
+        fake_put(bridges[i]->writable + PCI_BAR0, 4, 0xfffff000); /* a BAR of its own */
+    }
+    struct fake_function *leaf = fake_add(&b.m, 1, VENDOR, DEVICE, 0);
+    leaf->bus = DEPTH;
+    fake_add_bar(leaf, 0, 1 << 25, 0);
+    leaf->config[PCI_BAR0 + 4] = PCI_BAR_SPACE_IO;
+    fake_put(leaf->writable + PCI_BAR0 + 4, 4, 0xffe0);
+    scan(&b);
+    for (unsigned i = 0; i <= DEPTH; i++) {
+        struct pci_device *dev = pci_bus_find(b.bus, i, 1, 0);
+        assert_non_null(dev);
+        if (!pci_device_enable(dev, &error)) {
+            fail_msg("%s", error->message);
+        }
+        for (unsigned k = 0; k < i; k++) { /* everything above forwards what it was given */
+            assert_in_range(dev->bars[0].base, window_base(bridges[k]), window_limit(bridges[k]));
+            assert_in_range(i, bridges[k]->config[PCI_SECONDARY_BUS],
+                            bridges[k]->config[PCI_SUBORDINATE_BUS]);
+        }
+    }
+    uint64_t port = pci_bus_find(b.bus, DEPTH, 1, 0)->bars[1].base;
+    for (unsigned k = 0; k < DEPTH; k++) {
+        assert_in_range(port, (bridges[k]->config[PCI_IO_BASE] & 0xf0) << 8,
+                        (bridges[k]->config[PCI_IO_LIMIT] & 0xf0) << 8 | 0xfff);
+    }
+    bed_close(&b);
+}
+
+static void bridges_side_by_side_get_bus_numbers_by_need(void **state)
+{
+    struct bed b;
+
+    (void)state;
+    bed_open(&b, MACHINE_PC);
+    struct fake_function *first = add_bridge(&b, 0, 1), *second = add_bridge(&b, 0, 2);
+    struct fake_function *third = add_bridge(&b, 0, 3);
+    scan(&b);
+    struct fake_function *late = add_bridge(&b, first->config[PCI_SECONDARY_BUS], 1);
+    scan(&b);
+    assert_int_equal(first->config[PCI_SECONDARY_BUS], 1);
+    assert_int_equal(late->config[PCI_SECONDARY_BUS], 2); /* found room where it was plugged in */
+    assert_in_range(late->config[PCI_SUBORDINATE_BUS], 2, first->config[PCI_SUBORDINATE_BUS]);
+    assert_int_equal(second->config[PCI_SECONDARY_BUS], first->config[PCI_SUBORDINATE_BUS] + 1);
+    assert_int_equal(third->config[PCI_SECONDARY_BUS], second->config[PCI_SUBORDINATE_BUS] + 1);
+    assert_in_range(third->config[PCI_SUBORDINATE_BUS], third->config[PCI_SECONDARY_BUS], 20);
+    assert_true(window_base(first) > 0 && window_limit(first) > window_base(first));
+    assert_true(window_limit(first) < window_base(second) ||
+                window_limit(second) < window_base(first));
+    bed_close(&b);
+}
+
+static void a_bridge_loses_its_own_bar_with_a_reset_and_keeps_its_windows(void **state)
+{
+    struct bed b;
+    GError *error = NULL;
+
+    (void)state;
+    bed_open(&b, MACHINE_PC);
+    struct fake_function *f = add_bridge(&b, 0, 3);
+    fake_put(f->writable + PCI_BAR0, 4, 0xfffff000);
+    scan(&b);
+    struct pci_device *bridge = pci_bus_find(b.bus, 0, 3, 0);
+    uint64_t window = window_base(f);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_true(pci_device_enable(bridge, &error));
+        uint64_t base = bridge->bars[0].base;
+        assert_true(base != 0);
+        assert_int_equal(fake_get(f->config + PCI_BAR0, 4), base);
+        memset(f->config + PCI_COMMAND, 0, 2);
+        memset(f->config + PCI_BAR0, 0, PCI_CAPABILITY_LIST - PCI_BAR0);
+        pci_bus_forget(b.bus);
+        assert_int_equal(bridge->bars[0].base, 0);
+        scan(&b);
+        assert_int_equal(f->config[PCI_SECONDARY_BUS], 1);
+        assert_int_equal(window_base(f), window);
+        assert_true(pci_bus_reserve(b.bus, PCI_BAR_MEM32, 4096, &base, &error));
+        assert_true(base < window || base > window_limit(f));
+    }
+    bed_close(&b);
+}
+
+static void a_function_reset_by_itself_is_noticed_by_the_next_scan(void **state)
+{
+    struct bed b;
+    GError *error = NULL;
+
+    (void)state;
+    bed_open(&b, MACHINE_PC);
+    struct fake_function *reset = fake_add(&b.m, 4, VENDOR, DEVICE, 0);
+    struct fake_function *other = fake_add(&b.m, 5, VENDOR, DEVICE, 0);
+    fake_add_bar(reset, 0, 4096, 0);
+    fake_add_bar(other, 0, 4096, 0);
+    scan(&b);
+    struct pci_device *dev = pci_bus_find(b.bus, 0, 4, 0), *next = pci_bus_find(b.bus, 0, 5, 0);
+    assert_true(pci_device_enable(dev, &error) && pci_device_enable(next, &error));
+    uint64_t base = next->bars[0].base;
+    fake_put(reset->config + PCI_BAR0, 4, 0);
+    scan(&b);
+    assert_int_equal(dev->bars[0].base, 0);
+    assert_int_equal(next->bars[0].base, base);
+    assert_true(pci_device_enable(dev, &error));
+    assert_true(dev->bars[0].base != 0 && dev->bars[0].base != base);
+    assert_int_equal(fake_get(reset->config + PCI_BAR0, 4), dev->bars[0].base);
+    bed_close(&b);
+}
+
 static void capabilities_are_walked_in_order_and_a_loop_is_named(void **state)
 {
     struct bed b;
@@ -420,6 +547,10 @@ int main(void)
         cmocka_unit_test(after_a_reset_addresses_are_given_anew),
         cmocka_unit_test(a_function_that_left_gives_its_addresses_back),
         cmocka_unit_test(bridges_get_bus_numbers_and_windows_that_hold_what_is_behind),
+        cmocka_unit_test(bridges_below_bridges_leave_room_at_every_level),
+        cmocka_unit_test(bridges_side_by_side_get_bus_numbers_by_need),
+        cmocka_unit_test(a_bridge_loses_its_own_bar_with_a_reset_and_keeps_its_windows),
+        cmocka_unit_test(a_function_reset_by_itself_is_noticed_by_the_next_scan),
         cmocka_unit_test(capabilities_are_walked_in_order_and_a_loop_is_named),
         cmocka_unit_test(registers_are_found_by_name_and_the_nearest_is_suggested),
         cmocka_unit_test(accesses_decode_to_block_register_and_element),
