@@ -267,8 +267,15 @@ static void devices_can_be_plugged_and_unplugged_on_pc(void **state)
     start(m);
     plug_cycle(m, "virtio-net-pci");
     plug_cycle(m, "ivshmem-plain");
-    plug_cycle(m, "ivshmem-doorbell,vectors=2");
     plug_cycle(m, "virtio-net-pci,bus=br,addr=3,mrg_rxbuf=off");
+    /* QEMU 7.2 keeps watching the eventfds of an ivshmem-doorbell that was unplugged, and dies of
+     * it when their numbers are used again: no second plug after this one. */
+    GError *error = NULL;
+    struct session_device *bell =
+        session_device_plug(m, "ivshmem-doorbell,vectors=2", NULL, &error);
+    if (!bell || !session_device_enable(bell, &error) || !session_device_unplug(bell, &error)) {
+        fail_msg("%s", error->message);
+    }
     session_free(s);
 }
 
