@@ -65,10 +65,8 @@ static bool qtest_machine_post(struct machine *m, const struct machine_access *a
 {
     struct qtest *q = qtest_of(m)->q;
 
-    if (a->space == MACHINE_IO) {
-        return qtest_out(q, a->width, a->addr, a->value, error);
-    }
-    return qtest_post_write(q, a->width, a->addr, a->value, error);
+    return a->space == MACHINE_IO ? qtest_post_out(q, a->width, a->addr, a->value, error)
+                                  : qtest_post_write(q, a->width, a->addr, a->value, error);
 }
 
 static bool qtest_machine_barrier(struct machine *m, GError **error)

@@ -249,10 +249,10 @@ bool qtest_drain_posted(struct qtest *q, GError **error)
     return true;
 }
 
-bool qtest_post_write(struct qtest *q, unsigned width, uint64_t addr, uint64_t value,
-                      GError **error)
+static bool post(struct qtest *q, enum qtest_op_kind kind, unsigned width, uint64_t addr,
+                 uint64_t value, GError **error)
 {
-    struct qtest_op op = {QTEST_OP_WRITE, (uint8_t)MIN(width, 255), addr, value};
+    struct qtest_op op = {kind, (uint8_t)MIN(width, 255), addr, value};
     char text[QTEST_LINE_BYTES];
 
     if (!qtest_wire_usable(q, error) || !qtest_op_check(&op, error)) {
@@ -267,6 +267,17 @@ bool qtest_post_write(struct qtest *q, unsigned width, uint64_t addr, uint64_t v
     q->posted[q->n_posted++] = op;
     q->n_commands++;
     return true;
+}
+
+bool qtest_post_write(struct qtest *q, unsigned width, uint64_t addr, uint64_t value,
+                      GError **error)
+{
+    return post(q, QTEST_OP_WRITE, width, addr, value, error);
+}
+
+bool qtest_post_out(struct qtest *q, unsigned width, uint64_t port, uint64_t value, GError **error)
+{
+    return post(q, QTEST_OP_OUT, width, port, value, error);
 }
 
 /* ---- one at a time ---- */

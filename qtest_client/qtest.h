@@ -68,10 +68,11 @@ bool qtest_out(struct qtest *q, unsigned width, uint64_t port, uint64_t value, G
 /* Memory and MMIO: width 1, 2, 4 or 8, any address. QEMU gives no error for unassigned memory. */
 bool qtest_read(struct qtest *q, unsigned width, uint64_t addr, uint64_t *value, GError **error);
 bool qtest_write(struct qtest *q, unsigned width, uint64_t addr, uint64_t value, GError **error);
-/* A write whose reply is not waited for: errors surface at the next call that waits. At most
+/* Writes whose reply is not waited for: errors surface at the next call that waits. At most
  * QTEST_MAX_POSTED are in flight; one more first collects replies. */
 bool qtest_post_write(struct qtest *q, unsigned width, uint64_t addr, uint64_t value,
                       GError **error);
+bool qtest_post_out(struct qtest *q, unsigned width, uint64_t port, uint64_t value, GError **error);
 /* Waits until everything sent has been answered, and for all that QEMU's main loop had already
  * emitted (interrupt lines): sends `endianness`. Fails if QEMU is not little-endian. */
 bool qtest_barrier(struct qtest *q, GError **error);

@@ -107,6 +107,8 @@ static void nothing_is_sent_for_an_argument_that_would_abort_qemu(void **state)
     assert_error(&error, QTEST_ERROR_INVALID, "too wide");
     assert_false(qtest_post_write(w.q, 2, 0, 0x10000, &error));
     assert_error(&error, QTEST_ERROR_INVALID, "too wide");
+    assert_false(qtest_post_out(w.q, 2, 0x10000, 1, &error));
+    assert_error(&error, QTEST_ERROR_INVALID, "0x10000");
     assert_false(qtest_irq_set_ioapic(w.q, 24, true, &error));
     assert_error(&error, QTEST_ERROR_INVALID, "24");
     assert_false(qtest_write_bytes(w.q, UINT64_MAX, "ab", 2, &error));
@@ -349,10 +351,37 @@ static void posted_writes_are_collected_by_the_next_wait(void **state)
     (void)state;
     assert_true(qtest_post_write(w.q, 2, 0x3000, 1, &error));
     assert_true(qtest_post_write(w.q, 2, 0x3004, 2, &error));
-    assert_sent(&w, "writew 0x3000 0x1\nwritew 0x3004 0x2\n");
-    answer(&w, "OK\nOK\nOK 0x00000005\n");
+    assert_true(qtest_post_out(w.q, 2, 0xc010, 3, &error));
+    assert_sent(&w, "writew 0x3000 0x1\nwritew 0x3004 0x2\noutw 0xc010 0x3\n");
+    answer(&w, "OK\nOK\nOK\nOK 0x00000005\n");
     assert_true(qtest_read(w.q, 4, 0x10, &value, &error));
     assert_int_equal(value, 5);
+    wire_close(&w);
+}
+
+static void no_more_writes_are_posted_than_there_is_room_for(void **state)
+{
+    struct wire w = wire_open();
+    GError *error = NULL;
+
+    (void)state;
+    qtest_set_timeout(w.q, 20);
+    for (unsigned i = 0; i < QTEST_MAX_POSTED; i++) {
+        assert_true(qtest_post_write(w.q, 2, 0x3000, 1, &error));
+        answer(&w, i == 5 ? "FAIL the sixth\n" : "OK\n");
+    }
+    /* the next one collects what the others were answered, and is not sent if one had failed */
+    assert_int_equal(qtest_n_commands(w.q), QTEST_MAX_POSTED);
+    assert_false(qtest_post_write(w.q, 2, 0x3000, 2, &error));
+    assert_error(&error, QTEST_ERROR_FAIL, "the sixth");
+    assert_int_equal(qtest_n_commands(w.q), QTEST_MAX_POSTED);
+    assert_true(qtest_post_write(w.q, 2, 0x3000, 3, &error));
+    /* nobody answers: the sixty-fourth after it waits for a reply */
+    for (unsigned i = 1; i < QTEST_MAX_POSTED; i++) {
+        assert_true(qtest_post_write(w.q, 2, 0x3000, 3, &error));
+    }
+    assert_false(qtest_post_write(w.q, 2, 0x3000, 4, &error));
+    assert_error(&error, QTEST_ERROR_TIMEOUT, "writew 0x3000 0x3");
     wire_close(&w);
 }
 
@@ -501,6 +530,7 @@ int main(void)
         cmocka_unit_test(a_failure_inside_a_batch_leaves_the_stream_in_step),
         cmocka_unit_test(a_batch_of_any_size_cannot_deadlock),
         cmocka_unit_test(posted_writes_are_collected_by_the_next_wait),
+        cmocka_unit_test(no_more_writes_are_posted_than_there_is_room_for),
         cmocka_unit_test(a_posted_write_that_failed_is_named_later),
         cmocka_unit_test(irq_lines_are_kept_per_number_whenever_they_come),
         cmocka_unit_test(blocks_travel_as_base64_and_are_checked),
