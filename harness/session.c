@@ -146,10 +146,12 @@ struct guest_region *session_memory_new(struct session *s, const char *name, uin
 }
 
 struct guest_region *session_memory_new_in_dir(struct session *s, const char *name, uint64_t size,
-                                               const char *dir, GError **error)
+                                               const char *dir, enum guest_hugepages hugepages,
+                                               GError **error)
 {
     return size_is_possible(name, size, error)
-               ? keep_region(s, guest_region_new_in_dir(name, power_of_two(size), dir, error))
+               ? keep_region(
+                     s, guest_region_new_in_dir(name, power_of_two(size), dir, hugepages, error))
                : NULL;
 }
 

@@ -42,9 +42,10 @@ void session_free(struct session *session);
  * has one guest address for all machines of the session. */
 struct guest_region *session_memory_new(struct session *session, const char *name, uint64_t size,
                                         enum guest_hugepages hugepages, GError **error);
-/* The same on a mounted hugetlbfs or any other folder. */
+/* The same on a mounted hugetlbfs, or with `hugepages` off in any folder. */
 struct guest_region *session_memory_new_in_dir(struct session *session, const char *name,
-                                               uint64_t size, const char *dir, GError **error);
+                                               uint64_t size, const char *dir,
+                                               enum guest_hugepages hugepages, GError **error);
 /* The server for doorbell devices that share `region`. */
 struct ivshmem_server *session_ivshmem_server_new(struct session *session,
                                                   struct guest_region *region, unsigned n_vectors,

@@ -6,9 +6,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <unistd.h>
 
@@ -141,32 +141,12 @@ static struct guest_region *new_hugepages(const char *name, uint64_t size, GErro
     return r;
 }
 
-struct guest_region *guest_region_new(const char *name, uint64_t size,
-                                      enum guest_hugepages hugepages, GError **error)
+/* A memfd has no limit of its own: filling one beyond what there is ends in the kernel's
+ * out-of-memory killer, not in an error. */
+static struct guest_region *new_ordinary(const char *name, uint64_t size, GError **error)
 {
-    g_autofree char *note = NULL;
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), available = meminfo("MemAvailable:");
 
-    if (size == 0 || size > INT64_MAX / 4) {
-        g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_INVALID,
-                    "memory '%s' cannot have a size of %" PRIu64 " bytes", name, size);
-        return NULL;
-    }
-    if (hugepages != GUEST_HUGEPAGES_OFF) {
-        g_autoptr(GError) why = NULL;
-        struct guest_region *r = new_hugepages(name, size, &why);
-        if (r) {
-            return r;
-        }
-        if (hugepages == GUEST_HUGEPAGES_REQUIRE) {
-            g_propagate_error(error, g_steal_pointer(&why));
-            return NULL;
-        }
-        note = g_strdup_printf("using ordinary pages: %s", why->message);
-    }
-    /* a memfd has no limit of its own: filling one beyond what there is ends in the kernel's
-     * out-of-memory killer, not in an error */
-    uint64_t available = meminfo("MemAvailable:");
     if (available != 0 && size > available) {
         g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_NO_SPACE,
                     "memory '%s': no room for %" PRIu64 " bytes, %" PRIu64
@@ -180,31 +160,14 @@ struct guest_region *guest_region_new(const char *name, uint64_t size,
                     "memory '%s': memfd_create: %s", name, g_strerror(errno));
         return NULL;
     }
-    struct guest_region *r =
-        region_filled(name, fd, round_up(size, page), page, "shared memory", error);
-    if (r) {
-        r->note = g_steal_pointer(&note);
-    }
-    return r;
+    return region_filled(name, fd, round_up(size, page), page, "shared memory", error);
 }
 
-struct guest_region *guest_region_new_in_dir(const char *name, uint64_t size, const char *dir,
-                                             GError **error)
+/* Nameless where the file system can; else a name that lives for two system calls. */
+static int open_nameless(const char *dir)
 {
-    struct statfs fs;
-
-    if (size == 0 || size > INT64_MAX / 4) {
-        g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_INVALID,
-                    "memory '%s' cannot have a size of %" PRIu64 " bytes", name, size);
-        return NULL;
-    }
-    if (statfs(dir, &fs) < 0) {
-        g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_SYSTEM, "memory '%s': %s: %s",
-                    name, dir, g_strerror(errno));
-        return NULL;
-    }
-    /* nameless where the file system can; else a name that lives for two system calls */
     int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
     if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
         g_autofree char *path = g_build_filename(dir, "ringlab-XXXXXX", NULL);
         fd = g_mkstemp_full(path, O_RDWR | O_CLOEXEC, 0600);
@@ -212,34 +175,112 @@ struct guest_region *guest_region_new_in_dir(const char *name, uint64_t size, co
             unlink(path);
         }
     }
+    return fd;
+}
+
+static struct guest_region *new_file(const char *name, uint64_t size, const char *dir,
+                                     const struct statfs *fs, GError **error)
+{
+    uint64_t room = (uint64_t)fs->f_bavail * (uint64_t)fs->f_bsize;
+
+    /* a hugetlbfs without a limit of its own has no blocks */
+    if (fs->f_blocks != 0 && size > room) {
+        g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_NO_SPACE,
+                    "memory '%s': %s has no room for %" PRIu64 " bytes, %" PRIu64 " are free", name,
+                    dir, size, room);
+        return NULL;
+    }
+    int fd = open_nameless(dir);
     if (fd < 0) {
         g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_SYSTEM,
                     "memory '%s': a file in %s: %s", name, dir, g_strerror(errno));
         return NULL;
     }
-    uint64_t room = (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize;
-    if (fs.f_blocks != 0 && size > room) {
-        g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_NO_SPACE,
-                    "memory '%s': %s has no room for %" PRIu64 " bytes, %" PRIu64 " are free", name,
-                    dir, size, room);
-        close(fd);
-        return NULL;
-    }
-    uint64_t page = MAX((uint64_t)fs.f_bsize, (uint64_t)sysconf(_SC_PAGESIZE));
+    uint64_t page = MAX((uint64_t)fs->f_bsize, (uint64_t)sysconf(_SC_PAGESIZE));
     return region_filled(name, fd, round_up(size, page), page, dir, error);
 }
 
-struct guest_region *guest_region_new_from_fd(const char *name, int fd, GError **error)
+/* A file of huge pages, or why there can be none. */
+static struct guest_region *new_huge_file(const char *name, uint64_t size, const char *dir,
+                                          const struct statfs *fs, GError **error)
 {
-    struct stat st;
+    g_autoptr(GError) why = NULL;
 
-    if (fstat(fd, &st) < 0 || st.st_size <= 0) {
-        g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_INVALID,
-                    "memory '%s': descriptor %d holds no memory", name, fd);
-        close(fd);
+    if (fs->f_type != HUGETLBFS_MAGIC) {
+        g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_NO_HUGEPAGES,
+                    "memory '%s': %s is no hugetlbfs; mount one with: mount -t hugetlbfs none %s "
+                    "(as root)",
+                    name, dir, dir);
         return NULL;
     }
-    return region_from_fd(name, fd, (uint64_t)st.st_size, (uint64_t)st.st_blksize, error);
+    struct guest_region *r = new_file(name, size, dir, fs, &why);
+    if (!r) {
+        g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_NO_HUGEPAGES,
+                    "%s; " HUGEPAGES_HINT, why->message);
+    }
+    return r;
+}
+
+static bool size_is_possible(const char *name, uint64_t size, GError **error)
+{
+    if (size == 0 || size > INT64_MAX / 4) {
+        g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_INVALID,
+                    "memory '%s' cannot have a size of %" PRIu64 " bytes", name, size);
+        return false;
+    }
+    return true;
+}
+
+/* After huge pages could not be had: ordinary ones with a note, if that will do. Takes `why`. */
+static struct guest_region *fall_back(const char *name, uint64_t size,
+                                      enum guest_hugepages hugepages, GError *why, GError **error)
+{
+    if (hugepages == GUEST_HUGEPAGES_REQUIRE) {
+        g_propagate_error(error, why);
+        return NULL;
+    }
+    struct guest_region *r = new_ordinary(name, size, error);
+    if (r) {
+        r->note = g_strdup_printf("using ordinary pages: %s", why->message);
+    }
+    g_error_free(why);
+    return r;
+}
+
+struct guest_region *guest_region_new(const char *name, uint64_t size,
+                                      enum guest_hugepages hugepages, GError **error)
+{
+    GError *why = NULL;
+
+    if (!size_is_possible(name, size, error)) {
+        return NULL;
+    }
+    if (hugepages == GUEST_HUGEPAGES_OFF) {
+        return new_ordinary(name, size, error);
+    }
+    struct guest_region *r = new_hugepages(name, size, &why);
+    return r ? r : fall_back(name, size, hugepages, why, error);
+}
+
+struct guest_region *guest_region_new_in_dir(const char *name, uint64_t size, const char *dir,
+                                             enum guest_hugepages hugepages, GError **error)
+{
+    GError *why = NULL;
+    struct statfs fs;
+
+    if (!size_is_possible(name, size, error)) {
+        return NULL;
+    }
+    if (statfs(dir, &fs) < 0) {
+        g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_SYSTEM, "memory '%s': %s: %s",
+                    name, dir, g_strerror(errno));
+        return NULL;
+    }
+    if (hugepages == GUEST_HUGEPAGES_OFF) {
+        return new_file(name, size, dir, &fs, error);
+    }
+    struct guest_region *r = new_huge_file(name, size, dir, &fs, &why);
+    return r ? r : fall_back(name, size, hugepages, why, error);
 }
 
 void guest_region_free(struct guest_region *r)
@@ -404,14 +445,18 @@ bool guest_memory_place(struct guest_memory *m, struct guest_region *r, uint64_t
             return false;
         }
     }
-    guest_memory_remove(m, r);
-    if (r->n_maps > 0 && r->gpa != gpa) {
+    unsigned n_elsewhere = r->n_maps;
+    for (guint i = 0; i < m->mappings->len; i++) {
+        n_elsewhere -= mapping_at(m, i)->region == r;
+    }
+    if (n_elsewhere > 0 && r->gpa != gpa) {
         g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_OVERLAP,
                     "memory '%s' lies at 0x%" PRIx64
                     " in another machine; it cannot lie at 0x%" PRIx64 " in this one",
                     r->name, r->gpa, gpa);
         return false;
     }
+    guest_memory_remove(m, r);
     struct mapping mapping = {r, gpa};
     g_array_append_val(m->mappings, mapping);
     r->gpa = gpa;

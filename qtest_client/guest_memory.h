@@ -51,11 +51,10 @@ struct guest_region {
  * is really there: a full /dev/shm or too few pages are reported here, not by a later SIGBUS. */
 struct guest_region *guest_region_new(const char *name, uint64_t size,
                                       enum guest_hugepages hugepages, GError **error);
-/* Backed by a nameless file in `dir`, a mounted hugetlbfs (or any file system). */
+/* Backed by a nameless file in `dir`. With `hugepages` off any file system will do, a hugetlbfs
+ * included; otherwise `dir` is the hugetlbfs to take huge pages from. */
 struct guest_region *guest_region_new_in_dir(const char *name, uint64_t size, const char *dir,
-                                             GError **error);
-/* Maps memory that somebody else made; takes ownership of `fd`. */
-struct guest_region *guest_region_new_from_fd(const char *name, int fd, GError **error);
+                                             enum guest_hugepages hugepages, GError **error);
 void guest_region_free(struct guest_region *region);
 
 /* Allocates `len` bytes aligned to `align` (a power of two; 0 means 16); the memory is zeroed.
@@ -76,7 +75,7 @@ struct guest_memory *guest_memory_new(void);
 void guest_memory_free(struct guest_memory *memory);
 /* The region answers at guest addresses [gpa, gpa + size) from now on; GUEST_UNPLACED takes it
  * away. A region not yet known is added. OVERLAP if another region is there, or if another machine
- * sees this one elsewhere. */
+ * sees this one elsewhere: then it stays where it was. */
 bool guest_memory_place(struct guest_memory *memory, struct guest_region *region, uint64_t gpa,
                         GError **error);
 void guest_memory_remove(struct guest_memory *memory, struct guest_region *region);

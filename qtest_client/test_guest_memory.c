@@ -1,11 +1,14 @@
 /* Shared memory: backing, allocation, the guest's map. */
 #include "qtest_client/guest_memory.h"
 
+#include <errno.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -60,7 +63,8 @@ static void sizes_that_cannot_be_are_refused(void **state)
     assert_error(&error, GUEST_MEMORY_ERROR_INVALID, "'none'");
     assert_null(guest_region_new("all", UINT64_MAX, GUEST_HUGEPAGES_OFF, &error));
     assert_error(&error, GUEST_MEMORY_ERROR_INVALID, "'all'");
-    assert_null(guest_region_new_in_dir("dir", 4096, "/nonexistent/folder", &error));
+    assert_null(
+        guest_region_new_in_dir("dir", 4096, "/nonexistent/folder", GUEST_HUGEPAGES_OFF, &error));
     assert_error(&error, GUEST_MEMORY_ERROR_SYSTEM, "/nonexistent/folder");
 }
 
@@ -72,33 +76,148 @@ static void a_full_file_system_is_reported_not_hit_later(void **state)
     /* more than any machine that runs this has */
     assert_null(guest_region_new("vast", UINT64_C(1) << 60, GUEST_HUGEPAGES_OFF, &error));
     assert_error(&error, GUEST_MEMORY_ERROR_NO_SPACE, "no room for 1152921504606846976 bytes");
-    assert_null(guest_region_new_in_dir("shm", UINT64_C(1) << 60, "/dev/shm", &error));
+    assert_null(
+        guest_region_new_in_dir("shm", UINT64_C(1) << 60, "/dev/shm", GUEST_HUGEPAGES_OFF, &error));
     assert_error(&error, GUEST_MEMORY_ERROR_NO_SPACE, "/dev/shm has no room for");
 }
 
-static void preferred_hugepages_fall_back_with_one_line_that_says_how(void **state)
+/* ---- huge pages ---- */
+
+/* A number out of /proc/meminfo. */
+static uint64_t meminfo(const char *line)
+{
+    g_autofree char *text = NULL;
+
+    assert_true(g_file_get_contents("/proc/meminfo", &text, NULL, NULL));
+    const char *at = strstr(text, line);
+    return at ? g_ascii_strtoull(at + strlen(line), NULL, 10) : 0;
+}
+
+static uint64_t hugepage_bytes(void)
+{
+    return meminfo("Hugepagesize:") * 1024;
+}
+
+/* Also if another run reserves some meanwhile. */
+static uint64_t more_than_the_pool_has(void)
+{
+    return (meminfo("HugePages_Free:") + 64) * hugepage_bytes();
+}
+
+static void need_free_hugepages(unsigned n)
+{
+    if (meminfo("HugePages_Free:") < n) {
+        print_message("fewer than %u huge pages are free: ci/with-hugepages.sh reserves some\n", n);
+        skip();
+    }
+}
+
+static void assert_is_huge(struct guest_region *r, uint64_t n_pages)
+{
+    assert_non_null(r);
+    assert_int_equal(r->page_size, hugepage_bytes());
+    assert_int_equal(r->size, n_pages * hugepage_bytes());
+    assert_int_equal((uintptr_t)r->host % hugepage_bytes(), 0);
+    assert_null(r->note);
+    r->host[r->size - 1] = 0xa5;
+    uint8_t *other = mmap(NULL, r->size, PROT_READ, MAP_SHARED, r->fd, 0);
+    assert_int_equal(other[r->size - 1], 0xa5);
+    munmap(other, r->size);
+}
+
+static void assert_fell_back(struct guest_region *r, const char *why)
+{
+    assert_non_null(r);
+    assert_int_equal(r->page_size, PAGE);
+    assert_non_null(r->note);
+    assert_ptr_equal(strstr(r->note, "using ordinary pages: "), r->note);
+    if (!strstr(r->note, why)) {
+        fail_msg("'%s' is not in '%s'", why, r->note);
+    }
+    assert_null(strchr(r->note, '\n'));
+    guest_region_free(r);
+}
+
+static void a_memfd_can_have_huge_pages(void **state)
 {
     GError *error = NULL;
-    /* more huge pages than any pool has */
-    uint64_t size = UINT64_C(1) << 40;
+
+    (void)state;
+    need_free_hugepages(1);
+    struct guest_region *r = guest_region_new("huge", 1, GUEST_HUGEPAGES_REQUIRE, &error);
+    assert_is_huge(r, 1);
+    guest_region_free(r);
+    r = guest_region_new("huge", 1, GUEST_HUGEPAGES_PREFER, &error);
+    assert_is_huge(r, 1);
+    guest_region_free(r);
+}
+
+static void a_memfd_without_huge_pages_to_be_had_says_how_to_get_some(void **state)
+{
+    GError *error = NULL;
+    uint64_t size = more_than_the_pool_has();
 
     (void)state;
     assert_null(guest_region_new("huge", size, GUEST_HUGEPAGES_REQUIRE, &error));
-    assert_error(&error, GUEST_MEMORY_ERROR_NO_HUGEPAGES, "nr_hugepages");
-
-    struct guest_region *r =
-        guest_region_new("many", UINT64_C(512) << 20, GUEST_HUGEPAGES_PREFER, &error);
-    assert_non_null(r);
-    if (r->note) {
-        assert_int_equal(r->page_size, PAGE);
-        assert_non_null(strstr(r->note, "using ordinary pages"));
-        assert_non_null(strstr(r->note, "nr_hugepages"));
-        assert_null(strchr(r->note, '\n'));
-    } else {
-        assert_true(r->page_size > PAGE);
-    }
-    guest_region_free(r);
+    assert_error(&error, GUEST_MEMORY_ERROR_NO_HUGEPAGES, "echo 64 > /proc/sys/vm/nr_hugepages");
+    assert_fell_back(guest_region_new("huge", size, GUEST_HUGEPAGES_PREFER, &error),
+                     "echo 64 > /proc/sys/vm/nr_hugepages");
 }
+
+static void a_folder_that_is_no_hugetlbfs_has_no_huge_pages(void **state)
+{
+    GError *error = NULL;
+
+    (void)state;
+    assert_null(guest_region_new_in_dir("f", PAGE, "/dev/shm", GUEST_HUGEPAGES_REQUIRE, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_NO_HUGEPAGES, "mount -t hugetlbfs none /dev/shm");
+    assert_fell_back(guest_region_new_in_dir("f", PAGE, "/dev/shm", GUEST_HUGEPAGES_PREFER, &error),
+                     "/dev/shm is no hugetlbfs");
+}
+
+/* Mounts a hugetlbfs that nobody else sees, at a folder of its own; skips where that is not
+ * allowed. */
+static char *mount_hugetlbfs(void)
+{
+    char *dir = g_dir_make_tmp("ringlab-test-XXXXXX", NULL);
+
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("none", dir, "hugetlbfs", 0, NULL) < 0) {
+        print_message("a hugetlbfs cannot be mounted here: %s\n", g_strerror(errno));
+        rmdir(dir);
+        g_free(dir);
+        skip();
+    }
+    return dir;
+}
+
+static void a_hugetlbfs_can_back_a_region(void **state)
+{
+    GError *error = NULL;
+
+    (void)state;
+    need_free_hugepages(2);
+    g_autofree char *dir = mount_hugetlbfs();
+    for (enum guest_hugepages h = GUEST_HUGEPAGES_OFF; h <= GUEST_HUGEPAGES_REQUIRE; h++) {
+        struct guest_region *r =
+            guest_region_new_in_dir("huge", hugepage_bytes() + 1, dir, h, &error);
+        assert_is_huge(r, 2);
+        guest_region_free(r);
+    }
+    g_autoptr(GDir) entries = g_dir_open(dir, 0, NULL);
+    assert_null(g_dir_read_name(entries));
+    uint64_t size = more_than_the_pool_has();
+    assert_null(guest_region_new_in_dir("huge", size, dir, GUEST_HUGEPAGES_OFF, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_NO_SPACE, dir);
+    assert_null(guest_region_new_in_dir("huge", size, dir, GUEST_HUGEPAGES_REQUIRE, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_NO_HUGEPAGES, "nr_hugepages");
+    assert_fell_back(guest_region_new_in_dir("huge", size, dir, GUEST_HUGEPAGES_PREFER, &error),
+                     dir);
+    umount2(dir, MNT_DETACH);
+    rmdir(dir);
+}
+
+/* ---- any folder ---- */
 
 static void a_folder_can_back_a_region_without_leaving_a_name(void **state)
 {
@@ -106,7 +225,8 @@ static void a_folder_can_back_a_region_without_leaving_a_name(void **state)
     g_autofree char *dir = g_dir_make_tmp("ringlab-test-XXXXXX", NULL);
 
     (void)state;
-    struct guest_region *r = guest_region_new_in_dir("file", 3 * PAGE, dir, &error);
+    struct guest_region *r =
+        guest_region_new_in_dir("file", 3 * PAGE, dir, GUEST_HUGEPAGES_OFF, &error);
     assert_non_null(r);
     assert_int_equal(r->size, 3 * PAGE);
     r->host[3 * PAGE - 1] = 1;
@@ -231,6 +351,9 @@ static void machines_share_a_region_at_one_address_only(void **state)
     assert_false(guest_memory_place(n, r, 0x20000, &error));
     assert_error(&error, GUEST_MEMORY_ERROR_OVERLAP, "another machine");
     assert_true(guest_memory_place(n, r, 0x10000, &error));
+    assert_false(guest_memory_place(n, r, 0x20000, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_OVERLAP, "another machine");
+    assert_ptr_equal(guest_memory_host(n, 0x10000, 1), r->host); /* it stayed where it was */
     guest_memory_free(m);
     assert_true(r->gpa == 0x10000);
     assert_ptr_equal(guest_memory_host(n, 0x10000, 1), r->host);
@@ -245,7 +368,10 @@ int main(void)
         cmocka_unit_test(a_region_is_zeroed_shared_and_aligned_to_its_size),
         cmocka_unit_test(sizes_that_cannot_be_are_refused),
         cmocka_unit_test(a_full_file_system_is_reported_not_hit_later),
-        cmocka_unit_test(preferred_hugepages_fall_back_with_one_line_that_says_how),
+        cmocka_unit_test(a_memfd_can_have_huge_pages),
+        cmocka_unit_test(a_memfd_without_huge_pages_to_be_had_says_how_to_get_some),
+        cmocka_unit_test(a_folder_that_is_no_hugetlbfs_has_no_huge_pages),
+        cmocka_unit_test(a_hugetlbfs_can_back_a_region),
         cmocka_unit_test(a_folder_can_back_a_region_without_leaving_a_name),
         cmocka_unit_test(allocations_are_aligned_zeroed_disjoint_and_first_fit),
         cmocka_unit_test(a_region_can_be_filled_to_its_last_byte_and_no_further),

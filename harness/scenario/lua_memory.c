@@ -65,7 +65,8 @@ struct guest_region *sc_region(lua_State *L, struct lua_memory *m)
             sc_need_generation(L, m->generation, "this memory");
         }
         m->region =
-            m->dir ? session_memory_new_in_dir(m->sc->session, m->name, m->size, m->dir, &error)
+            m->dir ? session_memory_new_in_dir(m->sc->session, m->name, m->size, m->dir,
+                                               m->hugepages, &error)
                    : session_memory_new(m->sc->session, m->name, m->size, m->hugepages, &error);
         if (!m->region) {
             sc_raise(L, error);
