@@ -142,6 +142,9 @@ void qtest_record(struct qtest *q, FILE *file);
 struct qtest_replay;
 /* `*client_fd` is the socket to give to qtest_new. */
 struct qtest_replay *qtest_replay_new(const char *transcript, int *client_fd, GError **error);
+/* For qtest_set_closed_hook, with the replay as its data: what differed, since the connection is
+ * closed then. */
+char *qtest_replay_complaint(void *replay);
 /* Ends it. False if a command differed from the transcript or part of it was never asked for: the
  * message names the line, what was expected and what came. */
 bool qtest_replay_finish(struct qtest_replay *replay, GError **error);

@@ -11,12 +11,26 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+enum { SEND_TIMEOUT_S = 5 }; /* a client that does not read */
+
 struct qtest_replay {
     GThread *thread;
     int fd;
     char **lines;
-    GError *error; /* written by the thread, read after it was joined */
+    GMutex lock;   /* guards `error` while the thread runs */
+    GError *error; /* what was wrong; the thread ends with it */
 };
+
+static void G_GNUC_PRINTF(3, 4) set_error(struct qtest_replay *r, int code, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    g_mutex_lock(&r->lock);
+    r->error = g_error_new_valist(QTEST_ERROR, code, format, args);
+    g_mutex_unlock(&r->lock);
+    va_end(args);
+}
 
 /* Reads one line from the client; NULL if it hung up. Times are bounded by the client's end: it
  * closes its socket when it has had enough. */
@@ -66,24 +80,25 @@ static gpointer play(gpointer data)
         if (g_str_has_prefix(line, "> ")) {
             g_autofree char *came = read_line(r->fd, buffer);
             if (!came) {
-                g_set_error(&r->error, QTEST_ERROR, QTEST_ERROR_CLOSED,
-                            "transcript line %u: expected '%s', but the client hung up", i + 1,
-                            line + 2);
+                set_error(r, QTEST_ERROR_CLOSED,
+                          "transcript line %u: expected '%s', but the client hung up", i + 1,
+                          line + 2);
             } else if (strcmp(came, line + 2) != 0) {
-                g_set_error(&r->error, QTEST_ERROR, QTEST_ERROR_GARBLED,
-                            "transcript line %u: expected '%s', the client sent '%s'", i + 1,
-                            line + 2, came);
+                set_error(r, QTEST_ERROR_GARBLED,
+                          "transcript line %u: expected '%s', the client sent '%s'", i + 1,
+                          line + 2, came);
             }
         } else if (g_str_has_prefix(line, "< ") && !send_line(r->fd, line + 2)) {
-            g_set_error(&r->error, QTEST_ERROR, QTEST_ERROR_CLOSED,
-                        "transcript line %u: the client hung up before '%s'", i + 1, line + 2);
+            set_error(r, QTEST_ERROR_CLOSED,
+                      "transcript line %u: the client hung up before '%s', or did not read it",
+                      i + 1, line + 2);
         }
     }
     if (!r->error) {
         g_autofree char *more = read_line(r->fd, buffer);
         if (more) {
-            g_set_error(&r->error, QTEST_ERROR, QTEST_ERROR_GARBLED,
-                        "after the transcript's end the client sent '%s'", more);
+            set_error(r, QTEST_ERROR_GARBLED, "after the transcript's end the client sent '%s'",
+                      more);
         }
     }
     shutdown(r->fd, SHUT_RDWR);
@@ -108,12 +123,25 @@ struct qtest_replay *qtest_replay_new(const char *transcript, int *client_fd, GE
         g_set_error(error, QTEST_ERROR, QTEST_ERROR_SYSTEM, "socketpair: %s", g_strerror(errno));
         return NULL;
     }
+    struct timeval timeout = {.tv_sec = SEND_TIMEOUT_S};
+    setsockopt(fds[0], SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
     struct qtest_replay *r = g_new0(struct qtest_replay, 1);
+    g_mutex_init(&r->lock);
     r->fd = fds[0];
     r->lines = g_steal_pointer(&lines);
     *client_fd = fds[1];
     r->thread = g_thread_new("qtest-replay", play, r);
     return r;
+}
+
+char *qtest_replay_complaint(void *replay)
+{
+    struct qtest_replay *r = replay;
+
+    g_mutex_lock(&r->lock);
+    char *text = r->error ? g_strdup(r->error->message) : NULL;
+    g_mutex_unlock(&r->lock);
+    return text;
 }
 
 bool qtest_replay_finish(struct qtest_replay *r, GError **error)
@@ -127,6 +155,7 @@ bool qtest_replay_finish(struct qtest_replay *r, GError **error)
     }
     close(r->fd);
     g_strfreev(r->lines);
+    g_mutex_clear(&r->lock);
     g_free(r);
     return ok;
 }

@@ -506,8 +506,10 @@ static void a_replay_names_the_line_that_differs(void **state)
     struct qtest_replay *replay =
         qtest_replay_new("# remark\n> readb 0x1\n< OK 0x02\n", &fd, &error);
     struct qtest *q = qtest_new(fd);
+    assert_null(qtest_replay_complaint(replay));
+    qtest_set_closed_hook(q, qtest_replay_complaint, replay);
     assert_false(qtest_read(q, 1, 0x2, &value, &error));
-    g_clear_error(&error);
+    assert_error(&error, QTEST_ERROR_CLOSED, "expected 'readb 0x1', the client sent 'readb 0x2'");
     qtest_free(q);
     assert_false(qtest_replay_finish(replay, &error));
     assert_error(&error, QTEST_ERROR_GARBLED, "line 2: expected 'readb 0x1', the client sent");
