@@ -72,9 +72,9 @@ if [ -d /var/lib/dpkg ]; then
     tap a_user_with_sudo_installs_too $? "$(report)"
     rm "$work/sudo"
 fi
-deps 1000 "gcc libpcap-dev" "gcc libpcap-dev"
+deps 1000 "gcc libcmocka-dev" "gcc libcmocka-dev"
 [ $status = 1 ] && [ -z "$calls" ] &&
-    [ "$(echo "$out" | tail -n 1)" = "    apt-get install --no-install-recommends gcc libpcap-dev" ]
+    [ "$(echo "$out" | tail -n 1)" = "    apt-get install --no-install-recommends gcc libcmocka-dev" ]
 tap anyone_else_is_told_the_one_command $? "$(report)"
 deps 1000 "qemu-system-x86" ""
 export RINGLAB_QEMU=/bin/sh
@@ -90,11 +90,11 @@ for program in sh env sed awk cat dirname gcc make objcopy qemu-system-x86_64 tc
 done
 cat >"$work/elsewhere/pkg-config" <<'E'
 #!/bin/sh
-[ "$2" != libpcap ]
+[ "$2" != cmocka ]
 E
 chmod +x "$work/elsewhere/pkg-config"
 out=$(PATH=$work/elsewhere ci/deps.sh 2>&1)
-[ $? = 1 ] && case $out in *"not Debian, please install what provides: libpcap.pc "*) true ;; *) false ;; esac
+[ $? = 1 ] && case $out in *"not Debian, please install what provides: cmocka.pc "*) true ;; *) false ;; esac
 tap elsewhere_it_says_what_is_missing $? "$out"
 printf '#!/bin/sh\n' >"$work/elsewhere/pkg-config"
 out=$(PATH=$work/elsewhere ci/deps.sh 2>&1)
