@@ -8,6 +8,7 @@
 #include "harness/run_files.h"
 #include "harness/scenario/scenario.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <unistd.h>
 
@@ -25,6 +26,7 @@ static const char help_examples[] =
     "  ringlab run --trace scenarios/virtio_net/status.lua\n"
     "                                                 failures show the register accesses\n"
     "  ringlab run --filter '*reset*' --repeat 100 --shuffle 7 scenarios/virtio_net\n"
+    "  ringlab run --record wire scenarios/demo.lua   transcripts, for tests without a QEMU\n"
     "  ringlab run --list scenarios                   names only\n"
     "  prove --exec 'ringlab run' scenarios/pci/*.lua another TAP consumer\n"
     "\n"
@@ -190,11 +192,22 @@ static bool check_numbers(int repeat, double timeout_s, int shuffle, struct run_
     return true;
 }
 
+/* Before a long run, not in the middle of it. */
+static bool check_folder(const char *dir)
+{
+    if (g_mkdir_with_parents(dir, 0777) == 0 && access(dir, W_OK | X_OK) == 0) {
+        return true;
+    }
+    cmd_error("--record: cannot write to '%s': %s; choose another folder", dir, g_strerror(errno));
+    return false;
+}
+
 int cmd_run(int argc, char **argv)
 {
     gboolean trace = FALSE, list = FALSE, quiet = FALSE;
     g_autofree char *filter = NULL;
     g_autofree char *results = NULL;
+    g_autofree char *record = NULL;
     int repeat = 1, shuffle = NO_SHUFFLE;
     double timeout_s = 30;
     const GOptionEntry entries[] = {
@@ -208,6 +221,9 @@ int cmd_run(int argc, char **argv)
         {"repeat", 'n', 0, G_OPTION_ARG_INT, &repeat, "Run everything N times over", "N"},
         {"shuffle", 0, 0, G_OPTION_ARG_INT, &shuffle,
          "Run the tests of each file in an order drawn from SEED (0: draw a seed too)", "SEED"},
+        {"record", 0, 0, G_OPTION_ARG_FILENAME, &record,
+         "Write to DIR what goes over the qtest socket, a file for each machine of each test",
+         "DIR"},
         {"results", 0, 0, G_OPTION_ARG_FILENAME, &results,
          "Folder for junit.xml and run.json (default 'results')", "DIR"},
         {"quiet", 'q', 0, G_OPTION_ARG_NONE, &quiet, "No progress line on the terminal", NULL},
@@ -230,6 +246,9 @@ int cmd_run(int argc, char **argv)
     if (!check_numbers(repeat, timeout_s, shuffle, &options)) {
         return CMD_USAGE;
     }
+    if (record && !check_folder(record)) {
+        return CMD_USAGE;
+    }
     g_autoptr(GPtrArray) files = run_files_collect((const char *const *)argv + 1, &error);
     if (!files) {
         cmd_error("%s", error->message);
@@ -238,6 +257,7 @@ int cmd_run(int argc, char **argv)
     options.scenario.filter = filter;
     options.scenario.has_trace = trace;
     options.scenario.only_list = list;
+    options.scenario.record_dir = record;
     options.scenario.cancel_fd = cancel_fd();
     options.scenario.is_cancelled = cancel_is_requested;
     options.results = results ? results : "results";

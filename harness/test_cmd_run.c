@@ -234,6 +234,9 @@ static void wrong_usage_is_one_line_and_status_2(void **state)
     check(*state, "run --results /dev/null/x a.lua", CMD_USAGE, "",
           "ringlab run: cannot write results to '/dev/null/x': Not a directory; choose another "
           "folder with --results\n");
+    check(*state, "run --record /dev/null/x a.lua", CMD_USAGE, "",
+          "ringlab run: --record: cannot write to '/dev/null/x': Not a directory; choose another "
+          "folder\n");
 }
 
 static void no_test_at_all_is_status_2(void **state)
@@ -252,9 +255,11 @@ static void options_reach_the_engine(void **state)
 {
     struct fixture *f = *state;
     write_file("a.lua", "pass one\nfail two\n");
-    assert_int_equal(run(f, "run --trace --filter o* --timeout 0.25 --results r/s -q a.lua"),
+    assert_int_equal(run(f, "run --trace --filter o* --timeout 0.25 --results r/s --record r/w -q "
+                            "a.lua"),
                      CMD_PASSED);
     assert_true(seen.has_trace);
+    assert_true(g_file_test("r/w", G_FILE_TEST_IS_DIR));
     assert_false(seen.only_list);
     assert_int_equal(seen.test_timeout_ms, 250);
     assert_int_equal(access("r/s/run.json", R_OK), 0);

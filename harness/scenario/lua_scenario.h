@@ -25,10 +25,12 @@ struct scenario {
     unsigned generation;     /* counts tests; 0 while loading */
     bool in_test;
     int64_t deadline_us;
-    GPtrArray *tests;    /* struct scenario_test * */
-    GPtrArray *machines; /* struct lua_machine *: all there are, freed by Lua */
-    GArray *cleanups;    /* struct scenario_cleanup, of the running test */
-    GPtrArray *traces;   /* struct trace *, of the running test */
+    GPtrArray *tests;      /* struct scenario_test * */
+    GPtrArray *machines;   /* struct lua_machine *: all there are, freed by Lua */
+    GArray *cleanups;      /* struct scenario_cleanup, of the running test */
+    GPtrArray *traces;     /* struct trace *, of the running test */
+    const char *test_name; /* of the running test */
+    GPtrArray *recordings; /* of its machines: lua_record.c */
 };
 
 struct scenario_test {
@@ -128,11 +130,13 @@ struct session_machine *sc_machine(lua_State *L, struct lua_machine *m);
 struct session_machine *sc_running(lua_State *L, struct lua_machine *m);
 /* Ends drivers and interrupts made so far in this test. */
 void sc_run_cleanups(struct scenario *sc);
-/* A session's machine hook: begins and ends the register trace of a machine. */
-void sc_trace_machine(void *data, struct session_machine *m, bool is_running);
+/* Begins and ends the register trace of a machine, its transcript. */
+void sc_trace_machine(struct scenario *sc, struct session_machine *m, bool is_running);
+void sc_record_machine(struct scenario *sc, struct session_machine *m, bool is_running);
 /* Forgets what the harness itself did to set the machine up: the trace is about the script. */
 void sc_restart_trace(struct scenario *sc, struct session_machine *m);
 void sc_drop_traces(struct scenario *sc);
+void sc_drop_recordings(struct scenario *sc);
 /* Appends name, text, name, text ... (char *, owned by the array). */
 void sc_attach_traces(struct scenario *sc, GPtrArray *texts);
 struct guest_region *sc_region(lua_State *L, struct lua_memory *memory);

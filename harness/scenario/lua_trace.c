@@ -24,9 +24,8 @@ static struct machine_trace *find(struct scenario *sc, struct session_machine *m
     return t;
 }
 
-void sc_trace_machine(void *data, struct session_machine *m, bool is_running)
+void sc_trace_machine(struct scenario *sc, struct session_machine *m, bool is_running)
 {
-    struct scenario *sc = data;
     struct trace *trace = find(sc, m)->trace;
 
     if (!is_running) {

@@ -328,6 +328,18 @@ static void note_to_report(void *data, const char *line)
     report_note_once(((struct scenario *)data)->report, line);
 }
 
+static void machine_changed(void *data, struct session_machine *m, bool is_running)
+{
+    struct scenario *sc = data;
+
+    if (sc->options->has_trace) {
+        sc_trace_machine(sc, m, is_running);
+    }
+    if (sc->options->record_dir) {
+        sc_record_machine(sc, m, is_running);
+    }
+}
+
 static void run_test(struct scenario *sc, const struct scenario_test *t)
 {
     lua_State *L = sc->L;
@@ -340,9 +352,8 @@ static void run_test(struct scenario *sc, const struct scenario_test *t)
     sc->generation++;
     sc->in_test = true;
     sc->session = session_new(note_to_report, sc);
-    if (sc->options->has_trace) {
-        session_set_machine_hook(sc->session, sc_trace_machine, sc);
-    }
+    session_set_machine_hook(sc->session, machine_changed, sc);
+    sc->test_name = t->name;
     sc->deadline_us = g_get_monotonic_time() + (int64_t)timeout * 1000;
     lua_settop(L, 0);
     lua_pushcfunction(L, message_handler);
@@ -360,6 +371,7 @@ static void run_test(struct scenario *sc, const struct scenario_test *t)
     sc_run_cleanups(sc);
     session_free(g_steal_pointer(&sc->session));
     sc_drop_traces(sc);
+    sc_drop_recordings(sc);
     forget_declared(sc);
     lua_gc(L, LUA_GCCOLLECT);
 
@@ -439,6 +451,7 @@ bool scenario_run_file(const char *path, const struct scenario_options *options,
         .machines = g_ptr_array_new(),
         .cleanups = g_array_new(FALSE, FALSE, sizeof(struct scenario_cleanup)),
         .traces = g_ptr_array_new(),
+        .recordings = g_ptr_array_new(),
     };
     bool ok = open_state(&sc, error) && load_file(&sc, error);
 
@@ -451,6 +464,7 @@ bool scenario_run_file(const char *path, const struct scenario_options *options,
     g_ptr_array_unref(sc.tests);
     g_ptr_array_unref(sc.machines);
     g_ptr_array_unref(sc.traces);
+    g_ptr_array_unref(sc.recordings);
     g_array_unref(sc.cleanups);
     g_free(sc.path);
     return ok;

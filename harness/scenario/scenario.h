@@ -19,12 +19,13 @@ enum scenario_error {
 };
 
 struct scenario_options {
-    const char *filter;         /* run tests whose name this glob matches (as a whole); NULL: all */
-    unsigned test_timeout_ms;   /* per test; 0: 30 s */
-    bool has_trace;             /* attach the register trace to a failed test */
-    bool only_list;             /* report the names as planned, run nothing */
-    unsigned shuffle_seed;      /* != 0: run the tests in an order drawn from this */
-    int cancel_fd;              /* readable: stop as soon as possible; -1: none */
+    const char *filter;       /* run tests whose name this glob matches (as a whole); NULL: all */
+    unsigned test_timeout_ms; /* per test; 0: 30 s */
+    bool has_trace;           /* attach the register trace to a failed test */
+    const char *record_dir;   /* write a transcript of each machine's qtest socket there, or NULL */
+    bool only_list;           /* report the names as planned, run nothing */
+    unsigned shuffle_seed;    /* != 0: run the tests in an order drawn from this */
+    int cancel_fd;            /* readable: stop as soon as possible; -1: none */
     bool (*is_cancelled)(void); /* may be NULL */
 };
 
