@@ -156,10 +156,12 @@ lint-sh:
 lint-man:
 	@mandoc -T lint -W warning harness/ringlab.1
 # clang does not know that cmocka's asserts end a test.
-TIDY_TESTS := --checks=-clang-analyzer-core.NullDereference,-clang-analyzer-core.NonNullParamChecker
+TIDY_TESTS := --checks=$(subst $(eval ) ,$(comma),$(addprefix -clang-analyzer-core.,\
+                          DivideZero NullDereference NonNullParamChecker))
 $(BUILD)/lint/%.tidy: %.c $(LINT_H) .clang-tidy
 	@mkdir -p $(@D)
-	@said=$$(clang-tidy --quiet $(if $(filter test_%,$(notdir $<)),$(TIDY_TESTS)) --warnings-as-errors='*' $< -- -std=c11 $(CPPFLAGS) $(PKG_CFLAGS) 2>&1) || \
+	@said=$$(clang-tidy --quiet $(if $(filter test_%,$(notdir $<)),$(TIDY_TESTS)) \
+	    --warnings-as-errors='*' $< -- -std=c11 $(CPPFLAGS) $(PKG_CFLAGS) 2>&1) || \
 	    { echo "$$said"; exit 1; }
 	@touch $@
 
