@@ -13,7 +13,7 @@ G_DEFINE_QUARK(session - error - quark, session_error)
  * scan gives out, below 2^44, which is what legacy virtio can reach. */
 #define SHARED_BASE 0x80000000000ull
 
-enum { DEFAULT_RAM = 16 << 20, RAM_ALLOC_FROM = 1 << 20, BRIDGE_MEMORY = 4096 };
+enum { DEFAULT_RAM = 8 << 20, RAM_ALLOC_FROM = 1 << 20, BRIDGE_MEMORY = 4096 };
 
 struct shared_region {
     struct guest_region *region;

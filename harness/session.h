@@ -58,7 +58,7 @@ struct session_machine_options {
     const char *name; /* for messages; NULL: "m1", "m2" ... */
     enum machine_board board;
     const char *accelerator;        /* NULL: chosen (qemu.h) */
-    uint64_t ram_bytes;             /* 0: 16 MiB, at most 2 GiB; RAM is always shared with us */
+    uint64_t ram_bytes;             /* 0: 8 MiB, at most 2 GiB; RAM is always shared with us */
     enum guest_hugepages hugepages; /* for the RAM */
     unsigned timeout_ms;            /* per reply; 0: 5000 */
     bool is_bare;                   /* leave PCI as after power-on: no scan, nothing enabled */
