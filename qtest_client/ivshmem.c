@@ -30,8 +30,7 @@ static bool place_small_bars(struct pci_device *dev, GError **error)
         const struct pci_bar *bar = &dev->bars[i];
         uint64_t base;
         if (bar->size != 0 && bar->base == 0 &&
-            (!pci_bus_reserve(dev->host, bar->kind, bar->size, &base, error) ||
-             !pci_bar_place(dev, i, base, error))) {
+            (!pci_bar_reserve(dev, i, &base, error) || !pci_bar_place(dev, i, base, error))) {
             return false;
         }
     }
@@ -136,7 +135,7 @@ static bool choose_address(struct ivshmem *shm, struct guest_region *region, uin
     }
     /* where other machines see it, or where this one does, before a new place */
     *gpa = region->gpa != GUEST_UNPLACED ? region->gpa : memory->base;
-    return *gpa != 0 || pci_bus_reserve(shm->dev->host, memory->kind, memory->size, gpa, error);
+    return *gpa != 0 || pci_bar_reserve(shm->dev, IVSHMEM_BAR_MEMORY, gpa, error);
 }
 
 bool ivshmem_map(struct ivshmem *shm, struct guest_region *region, uint64_t gpa, GError **error)

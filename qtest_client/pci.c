@@ -231,14 +231,20 @@ bool pci_bus_reserve(struct pci_bus *bus, enum pci_bar_kind kind, uint64_t size,
     return take_address(bus, 0, NULL, kind, size, base, error);
 }
 
+bool pci_bar_reserve(struct pci_device *dev, unsigned bar, uint64_t *base, GError **error)
+{
+    return bar_exists(dev, bar, error) &&
+           take_address(dev->host, dev->bus, dev, dev->bars[bar].kind, dev->bars[bar].size, base,
+                        error);
+}
+
 bool pci_device_enable(struct pci_device *dev, GError **error)
 {
     for (unsigned i = 0; i < PCI_N_BARS; i++) {
-        struct pci_bar *b = &dev->bars[i];
+        const struct pci_bar *b = &dev->bars[i];
         uint64_t base;
         if (b->size != 0 && b->base == 0 &&
-            (!take_address(dev->host, dev->bus, dev, b->kind, b->size, &base, error) ||
-             !pci_bar_place(dev, i, base, error))) {
+            (!pci_bar_reserve(dev, i, &base, error) || !pci_bar_place(dev, i, base, error))) {
             return false;
         }
     }
@@ -267,7 +273,7 @@ bool pci_bar_access(struct pci_device *dev, unsigned bar, uint64_t offset, unsig
     }
     access->space = b->kind == PCI_BAR_IO ? MACHINE_IO : MACHINE_MEM;
     access->addr = b->base + offset;
-    access->width = (uint8_t)width;
+    access->width = (uint8_t)MIN(width, 255);
     return true;
 }
 

@@ -92,9 +92,14 @@ struct pci_device *pci_bus_find_id(struct pci_bus *bus, uint16_t vendor_id, uint
 /* Gives every unplaced BAR of `dev` an address and switches on memory, I/O and bus mastering. */
 bool pci_device_enable(struct pci_device *dev, GError **error);
 /* Places one BAR at `base` (aligned to its size), memory decode off while it moves. `base` may be
- * any 64-bit address for a 64-bit BAR. */
+ * any 64-bit address for a 64-bit BAR; that it reaches the bus, and that nothing else lies there,
+ * is the caller's business unless it comes from pci_bar_reserve. */
 bool pci_bar_place(struct pci_device *dev, unsigned bar, uint64_t base, GError **error);
-/* An address range for a BAR of this size, below 4 GiB or above; not given out again. */
+/* An address for this BAR where its bus can reach it, kept for the device until a reset or until it
+ * is gone. */
+bool pci_bar_reserve(struct pci_device *dev, unsigned bar, uint64_t *base, GError **error);
+/* An address range of the root bus, for a BAR of this size, below 4 GiB or above; not given out
+ * again. */
 bool pci_bus_reserve(struct pci_bus *bus, enum pci_bar_kind kind, uint64_t size, uint64_t *base,
                      GError **error);
 

@@ -258,6 +258,29 @@ static bool was_reset(const struct pci_device *dev, const uint8_t *config)
     return false;
 }
 
+/* A function that was not seen before; NULL if it contradicts itself. */
+static struct pci_device *device_new(const struct pci_device *place, const uint8_t *config,
+                                     GError **error)
+{
+    struct pci_device *dev = g_memdup2(place, sizeof(*place));
+
+    dev->vendor_id = get16(config + PCI_VENDOR_ID);
+    dev->device_id = get16(config + PCI_DEVICE_ID);
+    dev->capabilities = g_array_new(FALSE, FALSE, sizeof(struct pci_capability));
+    dev->blocks = g_ptr_array_new_with_free_func(block_free);
+    dev->header_type = config[PCI_HEADER_TYPE] & 0x7f;
+    dev->abi = abi_find_device(dev->vendor_id, dev->device_id);
+    dev->class_code = get32(config + PCI_REVISION_ID) >> 8;
+    dev->revision = config[PCI_REVISION_ID];
+    dev->interrupt_pin = config[PCI_INTERRUPT_PIN];
+    if (!find_capabilities(dev, config, error) || !size_bars(dev, config, error)) {
+        device_free(dev);
+        return NULL;
+    }
+    pci_device_resolve_blocks(dev, config);
+    return dev;
+}
+
 static bool probe_function(struct pci_bus *bus, uint8_t nr, uint8_t slot, uint8_t function,
                            GHashTable *found, struct pci_device **out, GError **error)
 {
@@ -269,28 +292,14 @@ static bool probe_function(struct pci_bus *bus, uint8_t nr, uint8_t slot, uint8_
     if (!pci_config_read_bytes(&probe, 0, sizeof(config), config, error)) {
         return false;
     }
-    uint16_t vendor_id = get16(config + PCI_VENDOR_ID), device_id = get16(config + PCI_DEVICE_ID);
-    if (dev && (dev->vendor_id != vendor_id || dev->device_id != device_id)) {
-        dev = NULL; /* another device in the same place: the old one counts as gone */
-    }
-    if (!dev) {
-        dev = g_new0(struct pci_device, 1);
-        *dev = probe;
-        dev->vendor_id = vendor_id;
-        dev->device_id = device_id;
-        dev->capabilities = g_array_new(FALSE, FALSE, sizeof(struct pci_capability));
-        dev->blocks = g_ptr_array_new_with_free_func(block_free);
-        dev->header_type = config[PCI_HEADER_TYPE] & 0x7f;
-        dev->abi = abi_find_device(vendor_id, device_id);
-        g_ptr_array_add(bus->devices, dev);
-        g_hash_table_add(found, dev);
-        dev->class_code = get32(config + PCI_REVISION_ID) >> 8;
-        dev->revision = config[PCI_REVISION_ID];
-        dev->interrupt_pin = config[PCI_INTERRUPT_PIN];
-        if (!find_capabilities(dev, config, error) || !size_bars(dev, config, error)) {
+    /* another device in the same place: the old one counts as gone */
+    if (!dev || dev->vendor_id != get16(config + PCI_VENDOR_ID) ||
+        dev->device_id != get16(config + PCI_DEVICE_ID)) {
+        dev = device_new(&probe, config, error);
+        if (!dev) {
             return false;
         }
-        pci_device_resolve_blocks(dev, config);
+        g_ptr_array_add(bus->devices, dev);
     }
     g_hash_table_add(found, dev);
     if (was_reset(dev, config)) {

@@ -234,6 +234,20 @@ static inline struct fake_function *fake_add(struct fake_machine *m, uint8_t slo
 }
 
 /* `kind` is what the low bits of the BAR read as. */
+static inline struct fake_function *fake_add_bridge(struct fake_machine *m, uint8_t bus,
+                                                    uint8_t slot)
+{
+    struct fake_function *f = fake_add(m, slot, 0x1b36, 0x0001, 0);
+
+    f->bus = bus;
+    f->config[PCI_HEADER_TYPE] = PCI_HEADER_TYPE_BRIDGE;
+    memset(f->writable + PCI_PRIMARY_BUS, 0xff, 3);
+    memset(f->writable + PCI_IO_BASE, 0xf0, 2);
+    memset(f->writable + PCI_MEMORY_BASE, 0xff, 4);
+    memset(f->writable + PCI_PREF_MEMORY_BASE, 0xff, 12);
+    return f;
+}
+
 static inline void fake_add_bar(struct fake_function *f, unsigned bar, uint64_t size, uint32_t kind)
 {
     uint8_t *writable = f->writable + PCI_BAR0 + 4 * bar;

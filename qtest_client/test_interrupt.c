@@ -555,9 +555,7 @@ static void on_q35_lines_are_fixed(void **state)
 static void behind_a_bridge_pins_are_turned_by_the_slot(void **state)
 {
     (void)state;
-    struct fake_function *b = fake_add(&fake, 6, 0x1b36, 1, 0);
-    b->config[PCI_HEADER_TYPE] = PCI_HEADER_TYPE_BRIDGE;
-    memset(b->writable + PCI_PRIMARY_BUS, 0xff, 12);
+    fake_add_bridge(&fake, 0, 6);
     struct fake_function *below = fake_add(&fake, 3, 0x1234, 1, 1);
     below->bus = 1;
     rescan();

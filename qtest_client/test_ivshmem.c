@@ -215,6 +215,37 @@ static void memory_anywhere_finds_a_place_and_keeps_it(void **state)
     expect_mapped(doorbell, 1, gpa);
 }
 
+/* What does not lie in the windows of its bridge, the bus never passes on. */
+static void behind_a_bridge_everything_lies_in_its_windows(void **state)
+{
+    (void)state;
+    g_autoptr(GError) error = NULL;
+    struct fake_function *bridge = fake_add_bridge(&fake, 0, 7), *f = add_ivshmem(1, true);
+    f->bus = 1;
+    assert_true(pci_bus_scan(bus, &error));
+    struct ivshmem *shm = ivshmem_new(pci_bus_find(bus, 1, 1, 0), &error);
+    assert_non_null(shm);
+    assert_true(ivshmem_map(shm, region, IVSHMEM_ANYWHERE, &error));
+    uint64_t base = fake_get(bridge->config + PCI_MEMORY_BASE, 2) << 16;
+    uint64_t limit = fake_get(bridge->config + PCI_MEMORY_LIMIT, 2) << 16 | 0xfffff;
+    for (unsigned i = 0; i <= IVSHMEM_BAR_MEMORY; i++) {
+        assert_in_range(fake_bar_base(f, i), base, limit + 1 - f->bar_size[i]);
+    }
+    assert_true(region->gpa == fake_bar_base(f, IVSHMEM_BAR_MEMORY));
+
+    /* after resets too, however often: the old places are given out again */
+    uint64_t first = shm->dev->bars[IVSHMEM_BAR_REGISTERS].base;
+    for (unsigned i = 0; i < 3; i++) {
+        ivshmem_free(shm);
+        guest_memory_remove(memory, region);
+        pci_bus_forget(bus);
+        shm = ivshmem_new(pci_bus_find(bus, 1, 1, 0), &error);
+        assert_non_null(shm);
+        assert_true(shm->dev->bars[IVSHMEM_BAR_REGISTERS].base == first);
+    }
+    ivshmem_free(shm);
+}
+
 static void memory_that_another_machine_shows_goes_to_the_same_address(void **state)
 {
     (void)state;
@@ -308,6 +339,7 @@ int main(void)
         machine_test(memory_goes_where_the_caller_wants_it_and_can_move),
         machine_test(memory_at_its_host_address_needs_no_translation),
         machine_test(memory_anywhere_finds_a_place_and_keeps_it),
+        machine_test(behind_a_bridge_everything_lies_in_its_windows),
         machine_test(memory_that_another_machine_shows_goes_to_the_same_address),
         machine_test(addresses_the_bar_cannot_have_are_refused),
         machine_test(an_address_the_bar_cannot_have_leaves_the_memory_where_it_was),

@@ -44,19 +44,6 @@ static void assert_error(GError **error, int code, const char *part)
     g_clear_error(error);
 }
 
-static struct fake_function *add_bridge(struct bed *b, uint8_t bus, uint8_t slot)
-{
-    struct fake_function *f = fake_add(&b->m, slot, 0x1b36, 0x0001, 0);
-
-    f->bus = bus;
-    f->config[PCI_HEADER_TYPE] = PCI_HEADER_TYPE_BRIDGE;
-    memset(f->writable + PCI_PRIMARY_BUS, 0xff, 3);
-    memset(f->writable + PCI_IO_BASE, 0xf0, 2);
-    memset(f->writable + PCI_MEMORY_BASE, 0xff, 4);
-    memset(f->writable + PCI_PREF_MEMORY_BASE, 0xff, 12);
-    return f;
-}
-
 static void a_scan_finds_functions_in_bus_order_with_their_ids(void **state)
 {
     struct bed b;
@@ -248,8 +235,8 @@ static void bridges_get_bus_numbers_and_windows_that_hold_what_is_behind(void **
 
     (void)state;
     bed_open(&b, MACHINE_PC);
-    struct fake_function *outer = add_bridge(&b, 0, 3);
-    struct fake_function *inner = add_bridge(&b, 1, 2);
+    struct fake_function *outer = fake_add_bridge(&b.m, 0, 3);
+    struct fake_function *inner = fake_add_bridge(&b.m, 1, 2);
     struct fake_function *leaf = fake_add(&b.m, 1, VENDOR, DEVICE, 0);
     leaf->bus = 2;
     fake_add_bar(leaf, 0, 4096, 0);
@@ -298,7 +285,7 @@ static void bridges_below_bridges_leave_room_at_every_level(void **state)
     (void)state;
     bed_open(&b, MACHINE_Q35);
     for (unsigned i = 0; i < DEPTH; i++) {
-        bridges[i] = add_bridge(&b, (uint8_t)i, 1);
+        bridges[i] = fake_add_bridge(&b.m, (uint8_t)i, 1);
         fake_put(bridges[i]->writable + PCI_BAR0, 4, 0xfffff000); /* a BAR of its own */
     }
     struct fake_function *leaf = fake_add(&b.m, 1, VENDOR, DEVICE, 0);
@@ -333,10 +320,11 @@ static void bridges_side_by_side_get_bus_numbers_by_need(void **state)
 
     (void)state;
     bed_open(&b, MACHINE_PC);
-    struct fake_function *first = add_bridge(&b, 0, 1), *second = add_bridge(&b, 0, 2);
-    struct fake_function *third = add_bridge(&b, 0, 3);
+    struct fake_function *first = fake_add_bridge(&b.m, 0, 1),
+                         *second = fake_add_bridge(&b.m, 0, 2);
+    struct fake_function *third = fake_add_bridge(&b.m, 0, 3);
     scan(&b);
-    struct fake_function *late = add_bridge(&b, first->config[PCI_SECONDARY_BUS], 1);
+    struct fake_function *late = fake_add_bridge(&b.m, first->config[PCI_SECONDARY_BUS], 1);
     scan(&b);
     assert_int_equal(first->config[PCI_SECONDARY_BUS], 1);
     assert_int_equal(late->config[PCI_SECONDARY_BUS], 2); /* found room where it was plugged in */
@@ -357,7 +345,7 @@ static void a_bridge_loses_its_own_bar_with_a_reset_and_keeps_its_windows(void *
 
     (void)state;
     bed_open(&b, MACHINE_PC);
-    struct fake_function *f = add_bridge(&b, 0, 3);
+    struct fake_function *f = fake_add_bridge(&b.m, 0, 3);
     fake_put(f->writable + PCI_BAR0, 4, 0xfffff000);
     scan(&b);
     struct pci_device *bridge = pci_bus_find(b.bus, 0, 3, 0);
@@ -429,6 +417,9 @@ static void capabilities_are_walked_in_order_and_a_loop_is_named(void **state)
 
     f->config[CAP_AT + 1] = 0x50;
     f->slot = 5; /* a new function, so that it is probed again */
+    assert_false(pci_bus_scan(b.bus, &error));
+    assert_error(&error, PCI_ERROR_BROKEN, "capability list loops at 0x50");
+    assert_null(pci_bus_find(b.bus, 0, 5, 0)); /* it is not half known: the next scan says so too */
     assert_false(pci_bus_scan(b.bus, &error));
     assert_error(&error, PCI_ERROR_BROKEN, "capability list loops at 0x50");
     f->config[CAP_AT + 1] = 0x10;
