@@ -354,6 +354,14 @@ static inline struct fake_queue *fake_selected(struct fake_virtio *f)
     return f->queue_select < FAKE_N_QUEUES ? &f->queues[f->queue_select] : NULL;
 }
 
+/* As QEMU has it: a number that is none is ignored, and the queue before stays selected. */
+static inline void fake_select(struct fake_virtio *f, uint64_t value)
+{
+    if (value < VIRTIO_PCI_MAX_QUEUES) {
+        f->queue_select = (uint32_t)value;
+    }
+}
+
 static inline void fake_set_vector(const struct fake_virtio *f, uint16_t *vector, uint64_t value)
 {
     *vector = (uint16_t)(value < FAKE_N_VECTORS && !f->refuses_vectors ? value : VIRTIO_NO_VECTOR);
@@ -414,7 +422,7 @@ static inline void fake_common_write(struct fake_virtio *f, unsigned offset, uin
         fake_write_status(f, (uint8_t)value);
         return;
     case VIRTIO_PCI_COMMON_QUEUE_SELECT:
-        f->queue_select = (uint32_t)value;
+        fake_select(f, value);
         return;
     default:
         break;
@@ -508,7 +516,7 @@ static inline void fake_legacy_write(struct fake_virtio *f, unsigned offset, uin
         }
         break;
     case VIRTIO_PCI_LEGACY_QUEUE_SELECT:
-        f->queue_select = (uint32_t)value;
+        fake_select(f, value);
         break;
     case VIRTIO_PCI_LEGACY_QUEUE_NOTIFY:
         fake_kick(f, value);

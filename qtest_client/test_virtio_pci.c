@@ -285,6 +285,10 @@ static void queues_and_their_sizes_are_counted(void **state)
         assert_true(virtio_pci_queue_max_size(v, i, &size, NULL));
         assert_int_equal(size, sizes[i]);
     }
+    /* queue 1 stays selected, and is not taken for it */
+    assert_true(virtio_pci_queue_max_size(v, 1, &size, NULL));
+    assert_true(virtio_pci_queue_max_size(v, VIRTIO_PCI_MAX_QUEUES, &size, NULL));
+    assert_int_equal(size, 0);
 }
 
 static void a_modern_queue_gets_its_three_addresses_size_and_vector(void **state)
@@ -326,6 +330,8 @@ static void a_modern_queue_that_cannot_be_is_refused_untouched(void **state)
 
     (void)state;
     refuse_queue(3, ok, VIRTIO_NO_VECTOR, VIRTIO_PCI_ERROR_QUEUE, "there is no queue 3");
+    refuse_queue(VIRTIO_PCI_MAX_QUEUES, ok, VIRTIO_NO_VECTOR, VIRTIO_PCI_ERROR_QUEUE,
+                 "there is no queue 1024");
     refuse_queue(0, vq, VIRTIO_NO_VECTOR, VIRTIO_PCI_ERROR_QUEUE,
                  "queue 0 takes at most 256 entries, not 512");
     refuse_queue(0, ok, 4, VIRTIO_PCI_ERROR_QUEUE, "the MSI-X table has 4 entries");
@@ -393,6 +399,11 @@ static void one_queue_is_reset_only_with_its_feature(void **state)
     assert_ok(virtio_pci_queue_reset(v, 0, &error), error);
     assert_false(fake.queues[0].is_enabled);
     assert_int_equal(fake.queues[0].size, 256);
+    assert_true(fake.queues[1].is_enabled);
+    fake.queue_select = 1;
+    assert_false(virtio_pci_queue_reset(v, VIRTIO_PCI_MAX_QUEUES, &error));
+    assert_true(g_error_matches(error, VIRTIO_PCI_ERROR, VIRTIO_PCI_ERROR_QUEUE));
+    g_clear_error(&error);
     assert_true(fake.queues[1].is_enabled);
     assert_true(virtio_pci_negotiate(v, 0, 0, NULL));
     assert_false(virtio_pci_queue_reset(v, 1, &error));

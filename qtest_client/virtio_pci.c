@@ -250,12 +250,17 @@ bool virtio_pci_n_queues(struct virtio_pci *v, uint16_t *n, GError **error)
 
 bool virtio_pci_queue_max_size(struct virtio_pci *v, uint16_t index, uint16_t *size, GError **error)
 {
-    return v->ops->queue_max_size(v, index, size, error);
+    *size = 0;
+    return index >= VIRTIO_PCI_MAX_QUEUES || v->ops->queue_max_size(v, index, size, error);
 }
 
 bool virtio_pci_queue_enable(struct virtio_pci *v, uint16_t index, const struct virtqueue *vq,
                              uint16_t vector, GError **error)
 {
+    if (index >= VIRTIO_PCI_MAX_QUEUES) {
+        virtio_pci_set_error(v, error, VIRTIO_PCI_ERROR_QUEUE, "there is no queue %u", index);
+        return false;
+    }
     if (vector != VIRTIO_NO_VECTOR && vector >= v->dev->msix_n) {
         virtio_pci_set_error(v, error, VIRTIO_PCI_ERROR_QUEUE,
                              "queue %u cannot have vector %u: the MSI-X table has %u entries",
@@ -272,6 +277,10 @@ bool virtio_pci_queue_reset(struct virtio_pci *v, uint16_t index, GError **error
                              "queue %u cannot be reset alone: feature RING_RESET (bit %d) was not "
                              "negotiated",
                              index, VIRTIO_F_RING_RESET);
+        return false;
+    }
+    if (index >= VIRTIO_PCI_MAX_QUEUES) {
+        virtio_pci_set_error(v, error, VIRTIO_PCI_ERROR_QUEUE, "there is no queue %u", index);
         return false;
     }
     return v->ops->queue_reset(v, index, error);

@@ -25,7 +25,8 @@ enum virtio_transport { VIRTIO_TRANSPORT_MODERN, VIRTIO_TRANSPORT_LEGACY };
 
 enum {
     VIRTIO_NO_VECTOR = VIRTIO_MSI_NO_VECTOR,
-    VIRTIO_PCI_MAX_QUEUES = 1024, /* what can be notified: queue numbers 0 .. 1023 */
+    VIRTIO_PCI_MAX_QUEUES = 1024, /* numbers 0 .. 1023: there is no further queue, and selecting one
+                                     leaves QEMU with the queue that was selected before */
 };
 
 struct virtio_pci {

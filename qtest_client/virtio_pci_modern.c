@@ -162,8 +162,7 @@ static bool check_queue(struct virtio_pci *v, uint16_t index, const struct queue
                              "queue %u takes at most %u entries, not %u", index, info->size,
                              vq->size);
     } else {
-        return index >= VIRTIO_PCI_MAX_QUEUES ||
-               learn_notify_offset(v, index, info->notify_off, error);
+        return learn_notify_offset(v, index, info->notify_off, error);
     }
     return false;
 }
