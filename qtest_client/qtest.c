@@ -21,6 +21,7 @@ struct qtest *qtest_new(int fd)
     q->cancel_fd = -1;
     q->timeout_ms = QTEST_DEFAULT_TIMEOUT_MS;
     q->spin_us = DEFAULT_SPIN_US;
+    qtest_spin_init(&q->spin);
     int flags = fcntl(fd, F_GETFL);
     if (flags >= 0) {
         fcntl(fd, F_SETFL, flags | O_NONBLOCK);
@@ -321,10 +322,12 @@ static bool access_one(struct qtest *q, enum qtest_op_kind kind, unsigned width,
     if (kind == QTEST_OP_OUT || kind == QTEST_OP_WRITE) {
         op.value = *value;
     }
+    int64_t begin_us = qtest_spin_is_trial(&q->spin) ? g_get_monotonic_time() : 0;
     if (!qtest_op_check(&op, error) || !exchange(q, &op, text, qtest_op_format(&op, text), NULL,
                                                  QTEST_REPLY_BYTES, &line, &len, error)) {
         return false;
     }
+    qtest_spin_exchanged(&q->spin, begin_us ? g_get_monotonic_time() - begin_us : 0);
     *value = op.value;
     return true;
 }

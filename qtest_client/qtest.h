@@ -47,7 +47,8 @@ void qtest_free(struct qtest *q);
 /* The deadline for each reply, in ms (1..3600000; default 5000). */
 void qtest_set_timeout(struct qtest *q, unsigned timeout_ms);
 /* How long to poll the socket before sleeping, in µs (0..10000; default 50): a reply that arrives
- * meanwhile saves the wake-up of a sleeping processor, which is most of a round trip. */
+ * meanwhile saves the wake-up of a sleeping processor, which is most of a round trip. Where other
+ * work keeps the processors busy, sleeping at once is quicker; the client finds out by itself. */
 void qtest_set_spin(struct qtest *q, unsigned spin_us);
 int qtest_fd(const struct qtest *q);
 /* Waits end early, with CANCELLED, once `fd` is readable (nothing is read from it); -1: none. */

@@ -28,10 +28,20 @@ enum {
     QTEST_RX_CHUNK = 65536,
 };
 
+/* Whether waiting begins with polling; see qtest_spin.c. */
+struct qtest_spin {
+    bool sleeps; /* the outcome of the last trial */
+    uint8_t phase;
+    unsigned n_left;            /* exchanges until the phase ends */
+    int64_t sum_us, longest_us; /* of the exchanges of this phase */
+    int64_t spin_us;            /* of a trial's polling exchanges */
+};
+
 struct qtest {
     int fd;
     int cancel_fd;
     unsigned timeout_ms, spin_us;
+    struct qtest_spin spin;
     FILE *record;
     qtest_closed_fn closed_hook;
     void *closed_data;
@@ -53,6 +63,13 @@ size_t qtest_op_format(const struct qtest_op *op, char *text);
 /* Checks a reply line (without newline) and takes its value. `text` names a QTEST_OP_TEXT. */
 bool qtest_op_parse(struct qtest_op *op, const char *text, const char *line, size_t len,
                     GError **error);
+
+void qtest_spin_init(struct qtest_spin *s);
+bool qtest_spin_wanted(const struct qtest_spin *s);
+/* Whether it matters how long the next exchange takes. */
+bool qtest_spin_is_trial(const struct qtest_spin *s);
+/* One short command was sent and its reply has come, `took_us` later if that matters. */
+void qtest_spin_exchanged(struct qtest_spin *s, int64_t took_us);
 
 /* Sends all of `text`, taking in what arrives meanwhile. `what` is named in errors. */
 bool qtest_wire_send(struct qtest *q, const char *text, size_t len, GError **error);

@@ -117,16 +117,20 @@ static int receive_some(struct qtest *q, const struct qtest_op *op, const char *
 bool qtest_wire_wait(struct qtest *q, int64_t deadline_us, bool unsent, const struct qtest_op *op,
                      const char *text, GError **error)
 {
+    bool spins = !unsent && q->spin_us > 0 && qtest_spin_wanted(&q->spin);
+    /* otherwise something has hardly come yet: poll says when it has */
+    bool looks_first = spins || unsent || g_get_monotonic_time() >= deadline_us;
     int64_t spin_until = 0;
 
     for (;;) {
-        int got = receive_some(q, op, text, error);
+        int got = looks_first ? receive_some(q, op, text, error) : 0;
         if (got != 0) {
             return got > 0;
         }
+        looks_first = true;
         int64_t now = g_get_monotonic_time();
         if (spin_until == 0) {
-            spin_until = now + (unsent ? 0 : q->spin_us);
+            spin_until = now + (spins ? q->spin_us : 0);
         }
         if (now < spin_until) {
             continue;

@@ -245,6 +245,44 @@ static void a_wait_ends_when_cancelled(void **state)
     wire_close(&w);
 }
 
+static void what_has_come_is_found_without_polling_for_it(void **state)
+{
+    struct wire w = wire_open();
+    GError *error = NULL;
+    uint64_t value = 0;
+
+    (void)state;
+    qtest_set_spin(w.q, 0);
+    answer(&w, "OK 0x00ff\n");
+    assert_true(qtest_in(w.q, 1, 0x64, &value, &error));
+    assert_int_equal(value, 0xff);
+    answer(&w, "IRQ raise 5\n");
+    assert_true(qtest_irq_wait_level(w.q, 5, true, 0, &error));
+    qtest_set_timeout(w.q, 1);
+    assert_false(qtest_in(w.q, 1, 0x64, &value, &error));
+    assert_error(&error, QTEST_ERROR_TIMEOUT, "inb 0x64");
+    wire_close(&w);
+}
+
+static void a_long_session_tries_both_ways_to_wait_and_loses_nothing(void **state)
+{
+    enum { LONG = 200 }; /* beyond the first trial, see qtest_spin.c */
+    struct wire w = wire_open();
+    GError *error = NULL;
+    uint64_t value = 0;
+    char reply[32];
+
+    (void)state;
+    for (unsigned i = 0; i < LONG; i++) {
+        g_snprintf(reply, sizeof(reply), "OK 0x%04x\n", i);
+        answer(&w, reply);
+        assert_true(qtest_in(w.q, 2, 0x64, &value, &error));
+        assert_int_equal(value, i);
+        assert_sent(&w, "inw 0x64\n");
+    }
+    wire_close(&w);
+}
+
 static void batch_results_come_in_the_order_of_the_operations(void **state)
 {
     struct wire w = wire_open();
@@ -528,6 +566,8 @@ int main(void)
         cmocka_unit_test(a_closed_socket_says_what_was_asked_and_what_became_of_qemu),
         cmocka_unit_test(no_reply_is_a_timeout_that_names_the_command),
         cmocka_unit_test(a_wait_ends_when_cancelled),
+        cmocka_unit_test(what_has_come_is_found_without_polling_for_it),
+        cmocka_unit_test(a_long_session_tries_both_ways_to_wait_and_loses_nothing),
         cmocka_unit_test(batch_results_come_in_the_order_of_the_operations),
         cmocka_unit_test(a_failure_inside_a_batch_leaves_the_stream_in_step),
         cmocka_unit_test(a_batch_of_any_size_cannot_deadlock),
