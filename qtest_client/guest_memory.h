@@ -47,8 +47,9 @@ struct guest_region {
 };
 
 /* Backed by a memfd (with huge pages: MFD_HUGETLB). `size` is rounded up to the page size; extra
- * regions that become a BAR need a power of two (the caller's business). The memory reads zero and
- * is really there: a full /dev/shm or too few pages are reported here, not by a later SIGBUS. */
+ * regions that become a BAR need a power of two (the caller's business). The memory reads zero.
+ * Too few huge pages, or less memory than `size` available, are reported here, not by a later
+ * SIGBUS; ordinary pages come into being when they are touched. */
 struct guest_region *guest_region_new(const char *name, uint64_t size,
                                       enum guest_hugepages hugepages, GError **error);
 /* Backed by a nameless file in `dir`. With `hugepages` off any file system will do, a hugetlbfs
