@@ -1,6 +1,7 @@
 # shellcheck shell=sh
 # For test scripts (sourced): numbers test points and ends with their plan.
 tap_n=0 tap_bad=0
+trap 'exit 1' INT TERM HUP PIPE # so that what a script does when it exits is done then, too
 
 # tap NAME STATUS [WHY]: one test point, passed if STATUS is 0; WHY explains a failed one.
 tap() {
