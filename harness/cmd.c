@@ -3,6 +3,7 @@
  */
 #include "harness/cmd.h"
 #include "harness/cancel.h"
+#include "qtest_client/pci.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -25,25 +26,6 @@ static void print_help(const struct command *commands)
            "  NO_COLOR                   no colours, even on a terminal\n");
 }
 
-/* Levenshtein distance, for words as short as command names. */
-static unsigned distance(const char *a, const char *b)
-{
-    size_t n = strlen(b);
-    g_autofree unsigned *row = g_new(unsigned, n + 1);
-    for (size_t j = 0; j <= n; j++)
-        row[j] = (unsigned)j;
-    for (size_t i = 0; a[i]; i++) {
-        unsigned diagonal = row[0];
-        row[0] = (unsigned)i + 1;
-        for (size_t j = 0; j < n; j++) {
-            unsigned replaced = diagonal + (a[i] != b[j]);
-            diagonal = row[j + 1];
-            row[j + 1] = MIN(replaced, MIN(row[j], row[j + 1]) + 1);
-        }
-    }
-    return row[n];
-}
-
 static const struct command *find(const struct command *commands, const char *name)
 {
     for (const struct command *c = commands; c->name; c++) {
@@ -55,15 +37,10 @@ static const struct command *find(const struct command *commands, const char *na
 
 static int unknown(const struct command *commands, const char *name)
 {
-    const char *nearest = NULL;
-    unsigned least = 3; /* further than that is another word */
-    for (const struct command *c = commands; c->name; c++) {
-        unsigned d = strncmp(c->name, name, strlen(name)) ? distance(name, c->name) : 0;
-        if (d < least) {
-            least = d;
-            nearest = c->name;
-        }
-    }
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+    for (const struct command *c = commands; c->name; c++)
+        g_ptr_array_add(names, (gpointer)(uintptr_t)c->name);
+    const char *nearest = pci_nearest_name(name, (const char *const *)names->pdata, names->len);
     g_autofree char *hint = nearest ? g_strdup_printf("; did you mean '%s'?", nearest)
                                     : g_strdup("; 'ringlab --help' lists them");
     cmd_error("no command '%s'%s", name, hint);

@@ -1,6 +1,6 @@
 /*
  * A device as a command line or a script names it, "virtio-net-pci,mrg_rxbuf=off": parsing,
- * changing and printing it. Not here: what QEMU must be given beside it (devset.h).
+ * changing and printing it. Not here: what QEMU must be given beside it (devneeds.h).
  */
 #ifndef RINGLAB_DEVSPEC_H
 #define RINGLAB_DEVSPEC_H
@@ -14,8 +14,7 @@
 GQuark devspec_error_quark(void);
 
 enum devspec_error {
-    DEVSPEC_ERROR_INVALID,  /* the text is no device, or a property cannot be */
-    DEVSPEC_ERROR_RESOURCE, /* what the device needs could not be made */
+    DEVSPEC_ERROR_INVALID, /* the text is no device, or a property cannot be */
 };
 
 struct devspec_property {

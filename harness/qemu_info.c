@@ -224,13 +224,5 @@ bool qemu_info_has_device(const struct qemu_info *info, const char *name)
 const char *qemu_info_nearest_device(const struct qemu_info *info, const char *name)
 {
     const char *const *devices = qemu_info_devices(info);
-    const char *best = pci_nearest_name(name, devices, g_strv_length((char **)(guintptr)devices));
-    if (best)
-        return best;
-    /* The start of a name, as `ivshmem` is of `ivshmem-plain`. */
-    for (; *name && *devices; devices++) {
-        if (g_str_has_prefix(*devices, name) && (!best || strlen(*devices) < strlen(best)))
-            best = *devices;
-    }
-    return best;
+    return pci_nearest_name(name, devices, g_strv_length((char **)(guintptr)devices));
 }

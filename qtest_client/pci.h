@@ -154,7 +154,8 @@ bool pci_device_decode(struct pci_device *dev, const struct machine_access *acce
                        const struct pci_block **block, const struct abi_reg **reg, uint32_t *index);
 /* "00:04.0 virtio-net-pci" */
 char *pci_device_describe(const struct pci_device *dev);
-/* The candidate nearest to `word` by edit distance, or NULL if none is near; for messages. */
+/* The candidate that `word` was probably meant to be, for messages: the nearest by edit distance,
+ * or the shortest that `word` is the start of; NULL if none is near. */
 const char *pci_nearest_name(const char *word, const char *const *candidates, size_t n);
 
 #endif

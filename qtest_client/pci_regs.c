@@ -167,6 +167,13 @@ const char *pci_nearest_name(const char *word, const char *const *candidates, si
             best = candidates[i];
         }
     }
+    bool is_near = best != NULL;
+    for (size_t i = 0; !is_near && *word && i < n; i++) {
+        if (g_str_has_prefix(candidates[i], word) &&
+            (!best || strlen(candidates[i]) < strlen(best))) {
+            best = candidates[i];
+        }
+    }
     return best;
 }
 

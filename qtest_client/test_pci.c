@@ -467,6 +467,20 @@ static void registers_are_found_by_name_and_the_nearest_is_suggested(void **stat
     bed_close(&b);
 }
 
+static void what_a_word_was_meant_to_be_is_the_nearest_or_begins_so(void **state)
+{
+    static const char *const names[] = {"ivshmem-plain", "edu", "ivshmem-doorbell", "edux"};
+
+    (void)state;
+    assert_string_equal(pci_nearest_name("ivshmem-plane", names, 4), "ivshmem-plain");
+    assert_string_equal(pci_nearest_name("EDUX", names, 4), "edux");
+    assert_string_equal(pci_nearest_name("ivs", names, 4), "ivshmem-plain"); /* the shorter */
+    assert_string_equal(pci_nearest_name("e", names, 4), "edu");
+    assert_null(pci_nearest_name("virtio-net-pci", names, 4));
+    assert_null(pci_nearest_name("", names, 4));
+    assert_null(pci_nearest_name("edu", names, 0));
+}
+
 static void accesses_decode_to_block_register_and_element(void **state)
 {
     struct bed b;
@@ -544,6 +558,7 @@ int main(void)
         cmocka_unit_test(a_function_reset_by_itself_is_noticed_by_the_next_scan),
         cmocka_unit_test(capabilities_are_walked_in_order_and_a_loop_is_named),
         cmocka_unit_test(registers_are_found_by_name_and_the_nearest_is_suggested),
+        cmocka_unit_test(what_a_word_was_meant_to_be_is_the_nearest_or_begins_so),
         cmocka_unit_test(accesses_decode_to_block_register_and_element),
         cmocka_unit_test(configuration_accesses_are_checked),
     };

@@ -330,6 +330,7 @@ static void a_modern_queue_that_cannot_be_is_refused_untouched(void **state)
 
     (void)state;
     refuse_queue(3, ok, VIRTIO_NO_VECTOR, VIRTIO_PCI_ERROR_QUEUE, "there is no queue 3");
+    fake.queue_select = 0;
     refuse_queue(VIRTIO_PCI_MAX_QUEUES, ok, VIRTIO_NO_VECTOR, VIRTIO_PCI_ERROR_QUEUE,
                  "there is no queue 1024");
     refuse_queue(0, vq, VIRTIO_NO_VECTOR, VIRTIO_PCI_ERROR_QUEUE,
