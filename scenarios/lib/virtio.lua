@@ -339,6 +339,7 @@ end
 --   { transport = "modern", features = mask, memory =, size = entries (legacy: the device's), ctrl = false,
 --     vectors = { config=, rx=, tx=, ctrl= } (switches MSI-X on), buffers = n (receive buffers of 2048 bytes posted before
 --     DRIVER_OK) }
+-- The device is idle when this returns.
 -- -> { t = transport, rx =, tx =, ctrl = rings, header = bytes, memory =, features = }
 function virtio.bring_up(dev, o)
     local t = virtio.transport(dev, o.transport)
@@ -364,7 +365,9 @@ function virtio.bring_up(dev, o)
         up.rx:post(i - 1)
     end
     t:go()
-    expect(t:status(), virtio.RUNNING[t.name])
+    for _ = 1, 4 do -- as settle(): after DRIVER_OK QEMU looks at every queue once by itself
+        expect(t:status(), virtio.RUNNING[t.name])
+    end
     return up
 end
 
