@@ -159,15 +159,16 @@ const char *pci_nearest_name(const char *word, const char *const *candidates, si
 {
     const char *best = NULL;
     unsigned best_distance = (unsigned)(strlen(word) / 2) + 1;
+    bool is_near = false;
 
     for (size_t i = 0; i < n; i++) {
         unsigned d = edit_distance(word, candidates[i]);
         if (d < best_distance) {
             best_distance = d;
             best = candidates[i];
+            is_near = true;
         }
     }
-    bool is_near = best != NULL;
     for (size_t i = 0; !is_near && *word && i < n; i++) {
         if (g_str_has_prefix(candidates[i], word) &&
             (!best || strlen(candidates[i]) < strlen(best))) {
