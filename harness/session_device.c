@@ -16,11 +16,13 @@ enum {
 
 /* ---- specifications ---- */
 
-static bool slot_is_taken(const struct session_machine *m, const char *bus, unsigned slot)
+/* By any device, or only by those that are plugged in now. */
+static bool slot_is_taken(const struct session_machine *m, const char *bus, unsigned slot,
+                          bool by_any)
 {
     for (guint i = 0; i < m->devices->len; i++) {
         const struct session_device *d = m->devices->pdata[i];
-        if (d->slot == slot && g_strcmp0(d->bus, bus) == 0) {
+        if (d->slot == slot && g_strcmp0(d->bus, bus) == 0 && (by_any || !d->is_unplugged)) {
             return true;
         }
     }
@@ -50,27 +52,36 @@ static bool parse_addr(struct session_device *dev, const char *text, GError **er
     return true;
 }
 
+/* A conventional bridge keeps slot 0 for hotplug control, a port of PCI Express has no other. */
+static void slots_of_bus(const struct session_device *dev, unsigned *first, unsigned *last)
+{
+    const struct session_device *bridge =
+        dev->bus ? session_device_by_id(dev->machine, dev->bus) : NULL;
+    const char *driver = bridge ? bridge->spec->driver : "";
+    bool is_port =
+        strcmp(driver, "pcie-root-port") == 0 || strcmp(driver, "xio3130-downstream") == 0;
+
+    *first = !dev->bus ? FIRST_SLOT : strcmp(driver, "pci-bridge") == 0 ? 1 : 0;
+    *last = is_port ? 0 : LAST_SLOT;
+}
+
+/* One that nobody had; else one that is free again. */
 static bool choose_slot(struct session_device *dev, GError **error)
 {
-    unsigned first = dev->bus ? 0 : FIRST_SLOT;
+    unsigned first, last;
 
-    if (dev->bus) {
-        /* a conventional bridge keeps slot 0 for hotplug control; a root port has slot 0 only */
-        for (guint i = 0; i < dev->machine->devices->len; i++) {
-            const struct session_device *d = dev->machine->devices->pdata[i];
-            if (strcmp(d->spec->id, dev->bus) == 0 && strcmp(d->spec->driver, "pci-bridge") == 0) {
-                first = 1;
+    slots_of_bus(dev, &first, &last);
+    for (unsigned i = 0; i < 2; i++) {
+        for (unsigned s = first; s <= last; s++) {
+            if (!slot_is_taken(dev->machine, dev->bus, s, i == 0)) {
+                dev->slot = s;
+                return true;
             }
         }
     }
-    for (unsigned s = first; s <= LAST_SLOT; s++) {
-        if (!slot_is_taken(dev->machine, dev->bus, s)) {
-            dev->slot = s;
-            return true;
-        }
-    }
-    g_set_error(error, SESSION_ERROR, SESSION_ERROR_SPEC, "machine '%s' has no slot left for '%s'",
-                dev->machine->name, dev->spec->driver);
+    g_set_error(error, SESSION_ERROR, SESSION_ERROR_SPEC,
+                "machine '%s' has no slot left for '%s'%s%s", dev->machine->name, dev->spec->driver,
+                dev->bus ? " on bus " : "", dev->bus ? dev->bus : "");
     return false;
 }
 

@@ -195,12 +195,13 @@ static bool find_hotplug(struct session_device *dev, struct hotplug *hotplug, GE
     return !bridge || find_port(bridge, hotplug, error);
 }
 
-/* Switches the power of a slot and its light, and takes note of what it reports. */
+/* Switches the power of a slot and its light, and clears what it reports: only bits that were read
+ * as set, or an event that comes in between would be lost. */
 static bool set_slot_power(const struct hotplug *hotplug, bool is_on, GError **error)
 {
     enum { LIGHT_ON = 1, LIGHT_OFF = 3 };
     const uint64_t events = PCI_EXP_SLTSTA_ABP | PCI_EXP_SLTSTA_PDC | PCI_EXP_SLTSTA_CC;
-    uint64_t control;
+    uint64_t control, status;
 
     if (!pci_config_read(hotplug->port, hotplug->slot_control, 2, &control, error)) {
         return false;
@@ -209,7 +210,8 @@ static bool set_slot_power(const struct hotplug *hotplug, bool is_on, GError **e
     control |= is_on ? LIGHT_ON << PCI_EXP_SLTCTL_PIC_SHIFT
                      : PCI_EXP_SLTCTL_PCC | LIGHT_OFF << PCI_EXP_SLTCTL_PIC_SHIFT;
     return pci_config_write(hotplug->port, hotplug->slot_control, 2, control, error) &&
-           pci_config_write(hotplug->port, hotplug->slot_status, 2, events, error);
+           pci_config_read(hotplug->port, hotplug->slot_status, 2, &status, error) &&
+           pci_config_write(hotplug->port, hotplug->slot_status, 2, status & events, error);
 }
 
 static bool eject(struct session_device *dev, const struct hotplug *hotplug, GError **error)
@@ -268,6 +270,20 @@ struct session_device *session_device_plug(struct session_machine *m, const char
     return dev;
 }
 
+/* It went, and with it whatever hangs on it. */
+static bool has_gone(struct session_device *dev, GError **error)
+{
+    for (guint i = 0; i < dev->machine->devices->len; i++) {
+        struct session_device *d = dev->machine->devices->pdata[i];
+        if (g_strcmp0(d->bus, dev->spec->id) == 0 && !d->is_unplugged && !has_gone(d, error)) {
+            return false;
+        }
+    }
+    session_device_unmap(dev);
+    dev->is_unplugged = true;
+    return remove_backing(dev, error);
+}
+
 bool session_device_unplug(struct session_device *dev, GError **error)
 {
     struct session_machine *m = dev->machine;
@@ -301,8 +317,7 @@ bool session_device_unplug(struct session_device *dev, GError **error)
         return false;
     }
     json_node_unref(event);
-    dev->is_unplugged = true;
-    return remove_backing(dev, error) && pci_bus_scan(m->bus, error);
+    return has_gone(dev, error) && pci_bus_scan(m->bus, error);
 }
 
 bool session_device_replug(struct session_device *dev, GError **error)
