@@ -14,7 +14,8 @@
 #include <unistd.h>
 
 enum {
-    SPIN_US = 50, /* MEMORY: how long to poll before giving way to other threads */
+    SPIN_US = 50,   /* MEMORY: how long to poll before giving way to other threads */
+    LOOK_US = 1000, /* MEMORY: how often to see whether the machine is still there */
     N_PINS = 4,
 };
 
@@ -274,14 +275,37 @@ static bool fail_timeout(struct interrupt *irq, int timeout_ms, GError **error)
     return false;
 }
 
+static bool fail_gone(struct interrupt *irq, GError **error)
+{
+    g_autofree char *name = pci_device_describe(irq->dev);
+
+    g_set_error(error, QTEST_ERROR, QTEST_ERROR_CLOSED,
+                "%s: QEMU is gone: no interrupt (MSI-X vector %u) will come", name, irq->vector);
+    return false;
+}
+
+/* Whether the machine is gone, which is not to say that its last interrupt was taken. */
+static bool is_gone(struct interrupt *irq)
+{
+    struct pollfd p = {.fd = machine_lifeline(irq->dev->machine)};
+
+    return p.fd >= 0 && poll(&p, 1, 0) > 0;
+}
+
 static bool wait_memory(struct interrupt *irq, int timeout_ms, GError **error)
 {
     const gint64 start = g_get_monotonic_time();
-    gint64 now = start;
+    gint64 now = start, next_look = start + LOOK_US;
 
     while (!interrupt_take(irq)) {
         if (now - start >= (gint64)timeout_ms * 1000) {
             return fail_timeout(irq, timeout_ms, error);
+        }
+        if (now >= next_look) {
+            if (is_gone(irq)) {
+                return interrupt_take(irq) || fail_gone(irq, error);
+            }
+            next_look = now + LOOK_US;
         }
         if (now - start >= SPIN_US) {
             sched_yield();
@@ -294,15 +318,19 @@ static bool wait_memory(struct interrupt *irq, int timeout_ms, GError **error)
 static bool wait_eventfd(struct interrupt *irq, int timeout_ms, GError **error)
 {
     const gint64 deadline = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
-    struct pollfd p = {.fd = irq->eventfd, .events = POLLIN};
+    struct pollfd fds[2] = {{.fd = irq->eventfd, .events = POLLIN},
+                            {.fd = machine_lifeline(irq->dev->machine)}};
 
     while (!interrupt_take(irq)) {
         gint64 left_ms = (deadline - g_get_monotonic_time() + 999) / 1000;
-        int n = left_ms > 0 ? poll(&p, 1, (int)left_ms) : 0;
+        int n = left_ms > 0 ? poll(fds, 2, (int)left_ms) : 0;
+        if (n > 0 && fds[0].revents == 0) {
+            return interrupt_take(irq) || fail_gone(irq, error);
+        }
         if (n == 0) {
             return fail_timeout(irq, timeout_ms, error);
         }
-        if ((n < 0 && errno != EINTR) || (n > 0 && !(p.revents & POLLIN))) {
+        if ((n < 0 && errno != EINTR) || (n > 0 && !(fds[0].revents & POLLIN))) {
             g_set_error(error, QTEST_ERROR, QTEST_ERROR_SYSTEM,
                         "waiting for eventfd %d of the interrupt bridge: %s", irq->eventfd,
                         n < 0 ? g_strerror(errno) : "it was closed");

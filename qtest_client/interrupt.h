@@ -79,8 +79,9 @@ void interrupt_free(struct interrupt *irq);
 bool interrupt_take(struct interrupt *irq);
 /* Waits for one and consumes it; QTEST_ERROR_TIMEOUT names device and vector or line. MEMORY polls
  * the word, and gives way to other threads after a short while; EVENTFD sleeps in poll(2); these
- * two touch no socket, so any thread may wait, and a QEMU that dies meanwhile is not noticed before
- * the deadline. LINE sleeps on the qtest socket. timeout_ms >= 0; 0 looks once. */
+ * two leave the qtest socket alone, so any thread may wait, but see it close: a QEMU that dies
+ * meanwhile is QTEST_ERROR_CLOSED at once. LINE sleeps on the qtest socket. timeout_ms >= 0; 0
+ * looks once. */
 bool interrupt_wait(struct interrupt *irq, int timeout_ms, GError **error);
 /* LINE: the level now (asks QEMU). The others: whether one is pending. Consumes nothing. */
 bool interrupt_is_raised(struct interrupt *irq);

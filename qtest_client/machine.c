@@ -108,6 +108,11 @@ static bool qtest_machine_irq_wait_level(struct machine *m, unsigned line, bool 
     return qtest_irq_wait_level(qtest_of(m)->q, line, level, timeout_ms, error);
 }
 
+static int qtest_machine_lifeline(struct machine *m)
+{
+    return qtest_fd(qtest_of(m)->q);
+}
+
 static void qtest_machine_free(struct machine *m)
 {
     qtest_batch_free(qtest_of(m)->batch);
@@ -123,6 +128,7 @@ static const struct machine_ops qtest_machine_ops = {
     .irq_state = qtest_machine_irq_state,
     .irq_wait_raised = qtest_machine_irq_wait_raised,
     .irq_wait_level = qtest_machine_irq_wait_level,
+    .lifeline = qtest_machine_lifeline,
     .free = qtest_machine_free,
 };
 
@@ -199,6 +205,11 @@ bool machine_barrier(struct machine *m, GError **error)
     return m->ops->barrier(m, error);
 }
 
+int machine_lifeline(struct machine *m)
+{
+    return m->ops->lifeline ? m->ops->lifeline(m) : -1;
+}
+
 bool machine_read_bytes(struct machine *m, uint64_t gpa, void *bytes, size_t len, GError **error)
 {
     const void *host = m->memory && len ? guest_memory_host(m->memory, gpa, len) : NULL;
@@ -207,7 +218,13 @@ bool machine_read_bytes(struct machine *m, uint64_t gpa, void *bytes, size_t len
         memcpy(bytes, host, len);
         return true;
     }
-    return m->ops->read_bytes(m, gpa, bytes, len, error);
+    if (!m->ops->read_bytes(m, gpa, bytes, len, error)) {
+        return false;
+    }
+    if (m->trace_bytes) {
+        m->trace_bytes(m->trace_data, gpa, bytes, len, false);
+    }
+    return true;
 }
 
 bool machine_write_bytes(struct machine *m, uint64_t gpa, const void *bytes, size_t len,
@@ -219,5 +236,11 @@ bool machine_write_bytes(struct machine *m, uint64_t gpa, const void *bytes, siz
         memcpy(host, bytes, len);
         return true;
     }
-    return m->ops->write_bytes(m, gpa, bytes, len, error);
+    if (!m->ops->write_bytes(m, gpa, bytes, len, error)) {
+        return false;
+    }
+    if (m->trace_bytes) {
+        m->trace_bytes(m->trace_data, gpa, bytes, len, true);
+    }
+    return true;
 }

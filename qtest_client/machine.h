@@ -51,17 +51,25 @@ struct machine_ops {
                             GError **error);
     bool (*irq_wait_level)(struct machine *m, unsigned line, bool level, int timeout_ms,
                            GError **error);
+    /* A descriptor that poll(2) reports as hung up once there is nothing behind the machine any
+     * more, and that any thread may ask so; -1, or no such operation: none. */
+    int (*lifeline)(struct machine *m);
     void (*free)(struct machine *m);
 };
 
 /* Sees every access after it was carried out: for the register trace. `posted` writes too. */
 typedef void (*machine_trace_fn)(void *data, const struct machine_access *access);
 
+/* The same for a block of bytes that went over the wire. */
+typedef void (*machine_trace_bytes_fn)(void *data, uint64_t gpa, const void *bytes, size_t len,
+                                       bool is_write);
+
 struct machine {
     const struct machine_ops *ops;
     enum machine_board board;
-    struct guest_memory *memory; /* not owned */
-    machine_trace_fn trace;      /* or NULL */
+    struct guest_memory *memory;        /* not owned */
+    machine_trace_fn trace;             /* or NULL */
+    machine_trace_bytes_fn trace_bytes; /* or NULL */
     void *trace_data;
 };
 
@@ -80,6 +88,8 @@ bool machine_write(struct machine *m, enum machine_space space, uint64_t addr, u
 bool machine_post(struct machine *m, enum machine_space space, uint64_t addr, unsigned width,
                   uint64_t value, GError **error);
 bool machine_barrier(struct machine *m, GError **error);
+/* As above; -1: none. */
+int machine_lifeline(struct machine *m);
 
 /* Guest memory as bytes: by copying where a shared region holds the range, else over the wire. */
 bool machine_read_bytes(struct machine *m, uint64_t gpa, void *bytes, size_t len, GError **error);

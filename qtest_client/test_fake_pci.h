@@ -40,6 +40,7 @@ struct fake_machine {
     } lines[QTEST_N_IRQ_LINES], unseen[QTEST_N_IRQ_LINES]; /* unseen: told at the next barrier */
     GArray *writes; /* struct machine_access: memory writes so far */
     bool is_dead;   /* everything fails */
+    int lifeline;   /* -1: none */
     /* What a message to an address outside guest memory does. */
     void (*message)(void *data, uint64_t address, uint32_t value);
     void *message_data;
@@ -183,18 +184,25 @@ static inline bool fake_irq_wait_raised(struct machine *machine, unsigned line, 
     return true;
 }
 
+static inline int fake_lifeline(struct machine *machine)
+{
+    return ((struct fake_machine *)machine)->lifeline;
+}
+
 static inline void fake_machine_init(struct fake_machine *m, enum machine_board board,
                                      struct guest_memory *memory)
 {
     static const struct machine_ops ops = {.run = fake_run,
                                            .barrier = fake_barrier,
                                            .irq_state = fake_irq_state,
-                                           .irq_wait_raised = fake_irq_wait_raised};
+                                           .irq_wait_raised = fake_irq_wait_raised,
+                                           .lifeline = fake_lifeline};
 
     memset(m, 0, sizeof(*m));
     m->base.ops = &ops;
     m->base.board = board;
     m->base.memory = memory;
+    m->lifeline = -1;
     m->writes = g_array_new(FALSE, FALSE, sizeof(struct machine_access));
 }
 

@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum {
@@ -624,6 +625,57 @@ static void waiting_for_a_line_consumes_the_raise(void **state)
     interrupt_free(irq);
 }
 
+struct end {
+    int fd; /* the far end of the lifeline */
+    struct interrupt *irq;
+    bool sends_first;
+};
+
+static void *end_machine(void *data)
+{
+    struct end *e = data;
+
+    if (e->sends_first) {
+        fake_send(&fake, card, e->irq->vector);
+    }
+    close(e->fd);
+    return NULL;
+}
+
+/* The wait has ten minutes: it ends by what is told. */
+static bool wait_while_the_machine_ends(struct interrupt *irq, bool sends_first, GError **error)
+{
+    int ends[2];
+    pthread_t thread;
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    fake.lifeline = ends[0];
+    struct end e = {ends[1], irq, sends_first};
+    assert_int_equal(pthread_create(&thread, NULL, end_machine, &e), 0);
+    bool ok = interrupt_wait(irq, 600000, error);
+    pthread_join(thread, NULL);
+    close(ends[0]);
+    fake.lifeline = -1;
+    return ok;
+}
+
+static void a_wait_ends_when_the_machine_does_unless_the_message_came_before(void **state)
+{
+    (void)state;
+    struct interrupt *irqs[] = {new_memory(6, WORD_GPA, 1), new_eventfd(8)};
+
+    for (unsigned i = 0; i < 2; i++) {
+        g_autoptr(GError) error = NULL;
+        assert_false(wait_while_the_machine_ends(irqs[i], false, &error));
+        expect_error(&error, QTEST_ERROR, QTEST_ERROR_CLOSED,
+                     i ? "QEMU is gone: no interrupt (MSI-X vector 8) will come"
+                       : "QEMU is gone: no interrupt (MSI-X vector 6) will come");
+        assert_true(wait_while_the_machine_ends(irqs[i], true, &error));
+        assert_int_equal(irqs[i]->n_taken, 1);
+        interrupt_free(irqs[i]);
+    }
+}
+
 #define on_pc(test)  cmocka_unit_test_setup_teardown(test, open_pc, close_all)
 #define on_q35(test) cmocka_unit_test_setup_teardown(test, open_q35, close_all)
 
@@ -649,6 +701,7 @@ int main(void)
         on_pc(a_channel_that_was_given_back_is_given_out_again_empty),
         on_pc(a_vector_that_cannot_be_leaves_its_channel_free),
         on_pc(a_sleeping_wait_ends_by_the_eventfd_or_at_its_deadline),
+        on_pc(a_wait_ends_when_the_machine_does_unless_the_message_came_before),
         on_pc(on_pc_a_pin_is_routed_through_the_pirq_of_its_slot),
         on_q35(on_q35_lines_are_fixed),
         on_q35(behind_a_bridge_pins_are_turned_by_the_slot),

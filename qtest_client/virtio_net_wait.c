@@ -61,11 +61,14 @@ static bool sleep_until_interrupt(struct virtio_net *net, struct net_queue *q, g
         if (interrupt_wait(q->irq, (int)CLAMP(left_ms, 0, SLICE_MS), &why)) {
             return true;
         }
-        if (!g_error_matches(why, QTEST_ERROR, QTEST_ERROR_TIMEOUT)) {
-            g_propagate_error(error, g_steal_pointer(&why));
+        /* of a QEMU that is gone, the barrier says more */
+        if ((g_error_matches(why, QTEST_ERROR, QTEST_ERROR_TIMEOUT) ||
+             g_error_matches(why, QTEST_ERROR, QTEST_ERROR_CLOSED)) &&
+            !machine_barrier(net->transport->dev->machine, error)) {
             return false;
         }
-        if (!machine_barrier(net->transport->dev->machine, error)) {
+        if (!g_error_matches(why, QTEST_ERROR, QTEST_ERROR_TIMEOUT)) {
+            g_propagate_error(error, g_steal_pointer(&why));
             return false;
         }
         if (left_ms <= SLICE_MS) {
