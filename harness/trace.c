@@ -8,7 +8,9 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum target_kind { TARGET_IO, TARGET_MEM, TARGET_CONFIG, TARGET_BAR };
+enum { BYTES_KEPT = 16 };
+
+enum target_kind { TARGET_IO, TARGET_MEM, TARGET_CONFIG, TARGET_BAR, TARGET_NONE };
 
 /* Where an access went. Of what can vanish only copies are kept: names are interned, and register
  * tables are constant data. */
@@ -31,6 +33,9 @@ struct record {
     uint8_t width;
     bool is_write;
     struct target target;
+    size_t n_bytes; /* of a block, else 0; its first ones: */
+    uint8_t bytes[BYTES_KEPT];
+    const char *remark; /* instead of all that; or NULL */
 };
 
 struct trace {
@@ -41,6 +46,7 @@ struct trace {
     struct record *ring;
     unsigned capacity;
     uint64_t n_records;            /* ever; the ring holds the last ones */
+    uint64_t n_most;               /* before anything was taken back: what the ring lost */
     uint32_t config_address;       /* what port 0xcf8 was last set to */
     bool is_address_pending;       /* it was set, and no data access has followed yet */
     uint64_t ecam_base, ecam_size; /* size 0: closed */
@@ -163,16 +169,21 @@ static bool is_same(const struct record *a, const struct record *b)
     const struct target *x = &a->target, *y = &b->target;
     return a->value == b->value && a->width == b->width && a->is_write == b->is_write &&
            x->kind == y->kind && x->offset == y->offset && x->function == y->function &&
-           x->bar == y->bar && x->reg == y->reg && x->block == y->block;
+           x->bar == y->bar && x->reg == y->reg && x->block == y->block && a->n_bytes == 0 &&
+           b->n_bytes == 0;
+}
+
+static void append(struct trace *t, struct record record)
+{
+    record.first_us = record.last_us = g_get_monotonic_time() - t->start_us;
+    record.n_times = 1;
+    *nth_record(t, t->n_records++) = record;
+    t->n_most = MAX(t->n_most, t->n_records);
 }
 
 static void keep(struct trace *t, const struct machine_access *access, const struct target *target)
 {
-    int64_t now_us = g_get_monotonic_time() - t->start_us;
-    struct record record = {.first_us = now_us,
-                            .last_us = now_us,
-                            .n_times = 1,
-                            .value = access->value,
+    struct record record = {.value = access->value,
                             .width = access->width,
                             .is_write = access->is_write,
                             .target = *target};
@@ -180,11 +191,11 @@ static void keep(struct trace *t, const struct machine_access *access, const str
         struct record *last = nth_record(t, t->n_records - 1);
         if (is_same(last, &record)) {
             last->n_times++;
-            last->last_us = now_us;
+            last->last_us = g_get_monotonic_time() - t->start_us;
             return;
         }
     }
-    *nth_record(t, t->n_records++) = record;
+    append(t, record);
 }
 
 /* An address that was set is told only if no data access makes a configuration cycle of it. */
@@ -215,6 +226,18 @@ static void on_access(void *data, const struct machine_access *access)
     keep(t, access, &target);
 }
 
+static void on_bytes(void *data, uint64_t gpa, const void *bytes, size_t len, bool is_write)
+{
+    struct trace *t = data;
+    const struct machine_access first = {gpa, 0, MACHINE_MEM, 1, is_write};
+    struct record record = {.n_bytes = len, .is_write = is_write, .target = find_target(t, &first)};
+
+    keep_pending_address(t);
+    record.target.reg = NULL; /* it may be many registers, or none */
+    memcpy(record.bytes, bytes, MIN(len, sizeof(record.bytes)));
+    append(t, record);
+}
+
 struct trace *trace_new(unsigned capacity)
 {
     struct trace *t = g_new0(struct trace, 1);
@@ -242,6 +265,7 @@ void trace_attach(struct trace *t, struct machine *m)
     t->ecam_size = 0;
     m->trace_data = t;
     m->trace = on_access;
+    m->trace_bytes = on_bytes;
 }
 
 void trace_detach(struct trace *t)
@@ -249,6 +273,7 @@ void trace_detach(struct trace *t)
     keep_pending_address(t);
     if (t->machine) {
         t->machine->trace = NULL;
+        t->machine->trace_bytes = NULL;
         t->machine->trace_data = NULL;
     }
     t->machine = NULL;
@@ -266,9 +291,29 @@ void trace_name_function(struct trace *t, unsigned bus, unsigned slot, unsigned 
                         (char *)(uintptr_t)g_intern_string(name));
 }
 
+uint64_t trace_mark(struct trace *t)
+{
+    keep_pending_address(t);
+    return t->n_records;
+}
+
+void trace_rewind(struct trace *t, uint64_t mark)
+{
+    keep_pending_address(t);
+    t->n_records = MIN(mark, t->n_records);
+}
+
+void trace_remark(struct trace *t, const char *text)
+{
+    struct record record = {.remark = text, .target = {.kind = TARGET_NONE}};
+
+    keep_pending_address(t);
+    append(t, record);
+}
+
 void trace_clear(struct trace *t)
 {
-    t->n_records = 0;
+    t->n_records = t->n_most = 0;
     t->is_address_pending = false;
     t->start_us = g_get_monotonic_time();
 }
@@ -277,6 +322,8 @@ void trace_clear(struct trace *t)
 
 static char *owner_name(const struct trace *t, const struct target *target)
 {
+    if (target->kind == TARGET_NONE)
+        return g_strdup("");
     if (target->kind == TARGET_IO || target->kind == TARGET_MEM)
         return g_strdup(target->kind == TARGET_IO ? "io" : "mem");
     const char *name = g_hash_table_lookup(t->names, GUINT_TO_POINTER(target->function));
@@ -332,13 +379,35 @@ static void put_fields(GString *line, const struct record *record)
         g_string_append_c(line, ')');
 }
 
+static void put_bytes(GString *line, const struct record *record)
+{
+    const struct target *target = &record->target;
+    if (target->kind == TARGET_BAR)
+        g_string_append_printf(line, "bar%u+", target->bar);
+    g_string_append_printf(line, "0x%" PRIx64 " %s %zu bytes:", target->offset,
+                           record->is_write ? "<-" : "->", record->n_bytes);
+    for (size_t i = 0; i < MIN(record->n_bytes, BYTES_KEPT); i++)
+        g_string_append_printf(line, " %02x", record->bytes[i]);
+    g_string_append(line, record->n_bytes > BYTES_KEPT ? " ...\n" : "\n");
+}
+
 static void put_record(GString *out, const struct trace *t, const struct record *record,
                        unsigned owner_columns)
 {
+    if (record->remark) {
+        g_string_append_printf(out, "+%" PRId64 ".%06" PRId64 " ---- %s ----\n",
+                               record->first_us / G_USEC_PER_SEC, record->first_us % G_USEC_PER_SEC,
+                               record->remark);
+        return;
+    }
     g_autofree char *owner = owner_name(t, &record->target);
     g_string_append_printf(out, "+%" PRId64 ".%06" PRId64 " %-*s  ",
                            record->first_us / G_USEC_PER_SEC, record->first_us % G_USEC_PER_SEC,
                            (int)owner_columns, owner);
+    if (record->n_bytes > 0) {
+        put_bytes(out, record);
+        return;
+    }
     put_target(out, record);
     g_string_append_printf(out, " %s 0x%0*" PRIx64, record->is_write ? "<-" : "->",
                            record->width * 2, record->value);
@@ -355,7 +424,8 @@ char *trace_text(const struct trace *t)
 {
     g_assert(t->capacity > 0);
     GString *out = g_string_new(NULL);
-    uint64_t first = t->n_records > t->capacity ? t->n_records - t->capacity : 0;
+    uint64_t first = t->n_most > t->capacity ? t->n_most - t->capacity : 0;
+    first = MIN(first, t->n_records);
     unsigned columns = 0;
     for (uint64_t i = first; i < t->n_records; i++) {
         g_autofree char *owner = owner_name(t, &nth_record(t, i)->target);

@@ -28,6 +28,11 @@ void trace_set_devices(struct trace *t, const GPtrArray *devices);
 /* What a function is called in the text; without a name it is "00:04.0". */
 void trace_name_function(struct trace *t, unsigned bus, unsigned slot, unsigned function,
                          const char *name);
+/* How much was seen so far; and forgets what came after that point, as if it had not happened. */
+uint64_t trace_mark(struct trace *t);
+void trace_rewind(struct trace *t, uint64_t mark);
+/* A line of text among the accesses: "QEMU was started again". `text` is constant. */
+void trace_remark(struct trace *t, const char *text);
 /* Forgets what was seen, and counts times from here: another test begins. */
 void trace_clear(struct trace *t);
 
@@ -35,8 +40,9 @@ void trace_clear(struct trace *t);
  *   +0.001234 net  common.device_status <- 0x0f (acknowledge driver driver_ok features_ok)
  * "<-" is a write, "->" a read. A configuration cycle is one line. An access that is narrower or
  * wider than its register, or begins inside it, says so: "config.vendor_id:4",
- * "isr.isr_status+1:1". What has no name is told by address. The same access with the same value
- * many times over, as in polling, is one line with a count. */
+ * "isr.isr_status+1:1". What has no name is told by address. A block of bytes that went over the
+ * wire is one line with its first bytes; what was copied in shared memory is not seen. The same
+ * access with the same value many times over, as in polling, is one line with a count. */
 char *trace_text(const struct trace *t);
 
 #endif
