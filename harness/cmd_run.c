@@ -3,6 +3,7 @@
  * Not here: what a scenario is (scenario/) and what reports look like (report/).
  */
 #include "harness/cancel.h"
+#include "harness/child.h"
 #include "harness/cmd.h"
 #include "harness/report/report.h"
 #include "harness/run_files.h"
@@ -10,6 +11,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <unistd.h>
 
 static const char help_text[] =
@@ -41,6 +43,22 @@ struct run_options {
 };
 
 /* ---- running them ---- */
+
+/* In a thread of its own: nothing ends the script that is stuck but the end of this process. */
+static void on_stuck(void *data, struct report *report)
+{
+    const struct run_options *options = data;
+    g_autoptr(GError) error = NULL;
+    child_end_all();
+    report_run_given_up(report, "a script is stuck in one call that nothing can interrupt, long "
+                                "after its deadline (a string pattern without end? a finalizer or "
+                                "an error handler that loops?): the run ends here");
+    if (!report_write(report, options->results, &error)) {
+        cmd_error("%s", error->message);
+    }
+    fflush(NULL);
+    _exit(CMD_FAILED);
+}
 
 static bool has_terminal(int fd)
 {
@@ -261,6 +279,8 @@ int cmd_run(int argc, char **argv)
     options.scenario.cancel_fd = cancel_fd();
     options.scenario.is_cancelled = cancel_is_requested;
     options.results = results ? results : "results";
+    options.scenario.stuck = list ? NULL : on_stuck;
+    options.scenario.stuck_data = &options;
     options.is_quiet = quiet;
     return list ? list_scenarios(files, &options) : run_scenarios(files, &options);
 }

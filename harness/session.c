@@ -31,6 +31,7 @@ struct session *session_new(session_note_fn note, void *note_data)
 
     s->note = note;
     s->note_data = note_data;
+    s->cancel_fd = -1;
     s->machines = g_ptr_array_new();
     s->regions = g_array_new(FALSE, FALSE, sizeof(struct shared_region));
     s->servers = g_array_new(FALSE, FALSE, sizeof(struct shared_server));
@@ -42,6 +43,11 @@ void session_set_machine_hook(struct session *s, session_machine_fn hook, void *
 {
     s->machine_hook = hook;
     s->machine_hook_data = data;
+}
+
+void session_set_cancel_fd(struct session *s, int fd)
+{
+    s->cancel_fd = fd;
 }
 
 static void tell_machine(struct session_machine *m, bool is_running)
@@ -382,6 +388,8 @@ bool session_machine_start(struct session_machine *m, GError **error)
     }
     m->machine = machine_qtest_new(qemu_qtest(m->qemu), m->memory, m->board);
     m->bus = pci_bus_new(m->machine);
+    qtest_set_cancel_fd(qemu_qtest(m->qemu), m->session->cancel_fd);
+    qmp_set_cancel_fd(qemu_qmp(m->qemu), m->session->cancel_fd);
     tell_machine(m, true);
     if (!qtest_irq_intercept_ioapic(qemu_qtest(m->qemu), error) ||
         (!m->is_bare && !session_machine_setup(m, error))) {

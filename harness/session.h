@@ -33,6 +33,9 @@ struct session *session_new(session_note_fn note, void *note_data);
  * ends (false): for traces. */
 typedef void (*session_machine_fn)(void *data, struct session_machine *m, bool is_running);
 void session_set_machine_hook(struct session *session, session_machine_fn hook, void *data);
+/* Waits for its QEMUs end early once `fd` is readable (nothing is read from it); for machines that
+ * start from now on. -1: none. */
+void session_set_cancel_fd(struct session *session, int fd);
 /* Ends every QEMU and frees everything made through the session. */
 void session_free(struct session *session);
 

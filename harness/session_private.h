@@ -14,6 +14,7 @@ struct session {
     void *note_data;
     session_machine_fn machine_hook;
     void *machine_hook_data;
+    int cancel_fd;
     GPtrArray *machines; /* struct session_machine * */
     GArray *regions;     /* struct shared_region (session.c) */
     GArray *servers;     /* struct shared_server (session.c) */

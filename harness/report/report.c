@@ -213,11 +213,8 @@ void report_note_once(struct report *r, const char *text)
         report_note(r, "%s", text);
 }
 
-void report_run_ended(struct report *r, int signal_number)
+static void end_run(struct report *r)
 {
-    if (signal_number)
-        r->interruption = g_strdup_printf("interrupted by signal %d (%s)", signal_number,
-                                          g_strsignal(signal_number));
     if (r->file && r->file->running) {
         struct report_result result = {
             .outcome = REPORT_ERROR,
@@ -229,6 +226,20 @@ void report_run_ended(struct report *r, int signal_number)
         report_file_ended(r);
     r->duration_us = g_get_monotonic_time() - r->started_us;
     tell(r, REPORT_RUN_ENDED, NULL, r->interruption);
+}
+
+void report_run_ended(struct report *r, int signal_number)
+{
+    if (signal_number)
+        r->interruption = g_strdup_printf("interrupted by signal %d (%s)", signal_number,
+                                          g_strsignal(signal_number));
+    end_run(r);
+}
+
+void report_run_given_up(struct report *r, const char *why)
+{
+    r->interruption = report_clean_line(why);
+    end_run(r);
 }
 
 const GPtrArray *report_files(const struct report *r)

@@ -64,6 +64,8 @@ void report_note_once(struct report *r, const char *text);
 /* `signal_number` is what interrupted the run, or 0. A test and a file that are still running end
  * here, the test with an error. */
 void report_run_ended(struct report *r, int signal_number);
+/* The same for a run that cannot go on; `why` is one line. */
+void report_run_given_up(struct report *r, const char *why);
 
 /* ---- what was told ---- */
 

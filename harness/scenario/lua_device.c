@@ -8,7 +8,7 @@
 
 static struct lua_device *check(lua_State *L)
 {
-    return luaL_checkudata(L, 1, LUA_DEVICE);
+    return sc_check(L, 1, LUA_DEVICE);
 }
 
 static struct pci_device *pci(lua_State *L)
@@ -30,6 +30,7 @@ static struct lua_device *push_handle(lua_State *L, struct lua_machine *m, int m
     struct lua_device *dev = sc_new(L, LUA_DEVICE, sizeof(*dev), 3);
 
     dev->sc = m->sc;
+    dev->made_in = m->sc->generation;
     dev->machine = m;
     lua_pushvalue(L, machine_index);
     lua_setiuservalue(L, -2, 1);
@@ -60,18 +61,10 @@ void sc_push_device(lua_State *L, struct lua_machine *m, int machine_index, cons
     dev->spec = g_strdup(spec);
     if (options_index && lua_istable(L, options_index)) {
         sc_check_fields(L, options_index, known);
-        if (lua_getfield(L, options_index, "memory") != LUA_TNIL) {
-            dev->memory = luaL_checkudata(L, -1, LUA_MEMORY);
-            lua_pushvalue(L, -1);
-            lua_setiuservalue(L, handle, 2);
-        }
-        lua_pop(L, 1);
-        if (lua_getfield(L, options_index, "server") != LUA_TNIL) {
-            dev->server = luaL_checkudata(L, -1, LUA_SERVER);
-            lua_pushvalue(L, -1);
-            lua_setiuservalue(L, handle, 3);
-        }
-        lua_pop(L, 1);
+        dev->memory = sc_field_object(L, options_index, "memory", LUA_MEMORY);
+        lua_setiuservalue(L, handle, 2);
+        dev->server = sc_field_object(L, options_index, "server", LUA_SERVER);
+        lua_setiuservalue(L, handle, 3);
     }
     if (plug) {
         struct session_backing b = backing_of(L, dev);
@@ -81,16 +74,16 @@ void sc_push_device(lua_State *L, struct lua_machine *m, int machine_index, cons
         if (!dev->device) {
             sc_raise(L, error);
         }
-    } else {
-        g_ptr_array_add(m->devices, dev);
-        if (!m->sc->in_test) {
-            m->n_devices_loaded = m->devices->len;
-        }
+        return;
     }
     lua_getiuservalue(L, machine_index, 1); /* the machine keeps it alive */
     lua_pushvalue(L, handle);
-    lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+    lua_rawseti(L, -2, (lua_Integer)m->devices->len + 1);
     lua_settop(L, handle);
+    g_ptr_array_add(m->devices, dev);
+    if (!m->sc->in_test) {
+        m->n_devices_loaded = m->devices->len;
+    }
 }
 
 void sc_push_function(lua_State *L, struct lua_machine *m, int machine_index,
@@ -98,8 +91,8 @@ void sc_push_function(lua_State *L, struct lua_machine *m, int machine_index,
 {
     struct lua_device *dev = push_handle(L, m, machine_index);
 
-    dev->generation = m->sc->generation;
     dev->pci = function;
+    dev->stamp = sc_stamp(m);
 }
 
 static int l_gc(lua_State *L)
@@ -115,11 +108,12 @@ struct session_device *sc_device(lua_State *L, struct lua_device *dev)
     if (!dev->spec) {
         luaL_error(L, "this function was not declared with machine:device()");
     }
+    sc_need_test(L, dev->spec);
+    sc_need_made_in(L, dev->made_in, dev->spec);
     if (dev->generation != sc->generation) {
         struct session_machine *m = sc_machine(L, dev->machine);
         struct session_backing b = backing_of(L, dev);
         GError *error = NULL;
-        dev->pci = NULL;
         dev->device = session_device_new(m, dev->spec, &b, &error);
         if (!dev->device) {
             sc_raise(L, error);
@@ -133,11 +127,12 @@ struct pci_device *sc_pci(lua_State *L, struct lua_device *dev)
 {
     GError *error = NULL;
 
-    sc_need_test(L, dev->spec ? dev->spec : "a PCI function");
     if (!dev->spec) {
-        sc_need_generation(L, dev->generation, "this PCI function");
+        sc_need_stamp(L, &dev->stamp, "this PCI function");
         return dev->pci;
     }
+    sc_need_test(L, dev->spec);
+    sc_need_made_in(L, dev->made_in, dev->spec);
     sc_running(L, dev->machine);
     struct pci_device *p = session_device_pci(sc_device(L, dev), &error);
     if (!p) {
@@ -473,6 +468,7 @@ static int l_memory(lua_State *L)
     }
     struct lua_memory *memory = sc_new(L, LUA_MEMORY, sizeof(*memory), 1);
     memory->sc = dev->sc;
+    memory->made_in = dev->sc->generation;
     memory->generation = dev->sc->generation;
     memory->region = region;
     return 1;
@@ -488,6 +484,31 @@ static int l_peer(lua_State *L)
     return 1;
 }
 
+/* Names the method or block meant by a name that is neither. */
+static void suggest_name(lua_State *L, struct pci_device *p, const char *name, GError *error)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+
+    luaL_getmetafield(L, 1, "methods");
+    lua_pushnil(L);
+    while (lua_next(L, -2)) {
+        lua_pop(L, 1);
+        g_ptr_array_add(names, (char *)(uintptr_t)lua_tostring(L, -1));
+    }
+    for (guint i = 0; i < p->blocks->len; i++) {
+        g_ptr_array_add(names, ((struct pci_block *)p->blocks->pdata[i])->name);
+    }
+    const char *near = pci_nearest_name(name, (const char *const *)names->pdata, names->len);
+    if (near) {
+        g_autofree char *device = pci_device_describe(p);
+        g_free(error->message);
+        error->message = g_strdup_printf("%s has no method and no register block '%s'; did you "
+                                         "mean '%s'?",
+                                         device, name, near);
+    }
+    lua_settop(L, 2);
+}
+
 static int l_index(lua_State *L)
 {
     struct lua_device *dev = check(L);
@@ -499,8 +520,10 @@ static int l_index(lua_State *L)
     if (lua_rawget(L, -2) != LUA_TNIL) {
         return 1;
     }
-    struct pci_block *block = pci_find_block(sc_pci(L, dev), name, &error);
+    struct pci_device *p = sc_pci(L, dev);
+    struct pci_block *block = pci_find_block(p, name, &error);
     if (!block) {
+        suggest_name(L, p, name, error);
         return sc_raise(L, error);
     }
     sc_push_block(L, dev, 1, block);

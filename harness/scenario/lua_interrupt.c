@@ -1,21 +1,22 @@
 /*
- * Interrupts of a device: dev:irq{...} in each of the three forms.
+ * Interrupts of a device: irq(dev, {...}) in each of the three forms.
  */
 #include "harness/scenario/lua_scenario.h"
 
 #include <string.h>
 
 struct lua_irq {
-    unsigned generation;
-    struct interrupt *irq;
-    bool is_borrowed; /* belongs to a driver */
+    struct lua_machine *machine; /* kept alive by uservalue 1 */
+    struct sc_owned *owner;      /* the interrupt, or the driver it belongs to */
+    struct interrupt *irq;       /* good as long as the owner is; NULL: closed */
+    bool is_borrowed;            /* belongs to a driver */
 };
 
 static struct interrupt *check(lua_State *L)
 {
-    struct lua_irq *i = luaL_checkudata(L, 1, LUA_IRQ);
+    struct lua_irq *i = sc_check(L, 1, LUA_IRQ);
 
-    sc_need_generation(L, i->generation, "this interrupt");
+    sc_owned_data(L, i->owner);
     if (!i->irq) {
         luaL_error(L, "this interrupt was closed");
     }
@@ -27,16 +28,27 @@ static void free_irq(void *data)
     interrupt_free(data);
 }
 
-void sc_push_interrupt(lua_State *L, struct interrupt *irq, bool is_borrowed)
+/* A handle that refers to nothing yet: what can fail in Lua comes before there is something to
+ * lose. */
+static struct lua_irq *push_handle(lua_State *L, struct lua_machine *m, int machine_index)
 {
+    machine_index = lua_absindex(L, machine_index);
     struct lua_irq *i = sc_new(L, LUA_IRQ, sizeof(*i), 1);
 
-    i->generation = sc_of(L)->generation;
+    i->machine = m;
+    lua_pushvalue(L, machine_index);
+    lua_setiuservalue(L, -2, 1);
+    return i;
+}
+
+void sc_push_interrupt(lua_State *L, struct lua_machine *m, int machine_index,
+                       struct sc_owned *owner, struct interrupt *irq)
+{
+    struct lua_irq *i = push_handle(L, m, machine_index);
+
+    i->owner = sc_owned_ref(owner);
     i->irq = irq;
-    i->is_borrowed = is_borrowed;
-    if (!is_borrowed) {
-        sc_at_end(sc_of(L), free_irq, irq);
-    }
+    i->is_borrowed = true;
 }
 
 static enum interrupt_kind kind_of(lua_State *L, const char *text)
@@ -57,7 +69,7 @@ static enum interrupt_kind kind_of(lua_State *L, const char *text)
 static int l_irq(lua_State *L)
 {
     static const char *const known[] = {"form", "vector", "memory", "offset", "data", NULL};
-    struct lua_device *dev = luaL_checkudata(L, 1, LUA_DEVICE);
+    struct lua_device *dev = sc_check(L, 1, LUA_DEVICE);
     GError *error = NULL;
     struct interrupt *irq = NULL;
 
@@ -70,12 +82,15 @@ static int l_irq(lua_State *L)
     struct pci_device *p = sc_pci(L, dev);
     struct session_machine *m = sc_running(L, dev->machine);
     unsigned vector = (unsigned)sc_field_integer(L, 2, "vector", 0, 0, 2047);
-    switch (kind_of(L, sc_field_string(L, 2, "form"))) {
+    enum interrupt_kind kind = kind_of(L, sc_field_string(L, 2, "form"));
+    struct lua_irq *i = push_handle(L, dev->machine, 1);
+    switch (kind) {
     case INTERRUPT_MEMORY: {
         struct guest_region *region = session_machine_ram(m);
         uint64_t offset;
-        if (lua_getfield(L, 2, "memory") != LUA_TNIL) {
-            region = sc_region(L, luaL_checkudata(L, -1, LUA_MEMORY));
+        struct lua_memory *memory = sc_field_object(L, 2, "memory", LUA_MEMORY);
+        if (memory) {
+            region = sc_region(L, memory);
         }
         lua_pop(L, 1);
         if (region->gpa == GUEST_UNPLACED) {
@@ -105,7 +120,8 @@ static int l_irq(lua_State *L)
     if (!irq) {
         return sc_raise(L, error);
     }
-    sc_push_interrupt(L, irq, false);
+    i->irq = irq;
+    i->owner = sc_own(sc_of(L), m, "this interrupt", free_irq, irq);
     return 1;
 }
 
@@ -119,9 +135,16 @@ static int l_take(lua_State *L)
 static int l_wait(lua_State *L)
 {
     struct interrupt *irq = check(L);
+    struct lua_irq *i = lua_touserdata(L, 1);
     GError *error = NULL;
 
     if (!interrupt_wait(irq, sc_timeout(L, 2, 2000), &error)) {
+        if (irq->kind != INTERRUPT_LINE &&
+            g_error_matches(error, QTEST_ERROR, QTEST_ERROR_CLOSED)) {
+            /* the socket has closed; this waits until the process has ended too */
+            machine_barrier(session_machine_machine(sc_running(L, i->machine)), NULL);
+            sc_add_deaths(sc_of(L), &error);
+        }
         return sc_raise(L, error);
     }
     return 0;
@@ -157,13 +180,21 @@ static int l_line(lua_State *L)
 
 static int l_close(lua_State *L)
 {
-    struct interrupt *irq = check(L);
+    check(L);
     struct lua_irq *i = lua_touserdata(L, 1);
 
     if (!i->is_borrowed) {
-        sc_end_now(sc_of(L), irq);
+        sc_owned_end(sc_of(L), i->owner);
     }
     i->irq = NULL;
+    return 0;
+}
+
+static int l_gc(lua_State *L)
+{
+    struct lua_irq *i = lua_touserdata(L, 1);
+
+    sc_owned_unref(g_steal_pointer(&i->owner));
     return 0;
 }
 
@@ -174,7 +205,9 @@ void sc_open_interrupt(lua_State *L)
         {"messages", l_messages}, {"line", l_line}, {"close", l_close},   {NULL, NULL},
     };
 
-    sc_type(L, LUA_IRQ, methods, NULL);
+    static const luaL_Reg meta[] = {{"__gc", l_gc}, {NULL, NULL}};
+
+    sc_type(L, LUA_IRQ, methods, meta);
     lua_pushcfunction(L, l_irq);
     lua_setglobal(L, "irq");
 }

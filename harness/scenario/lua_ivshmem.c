@@ -12,13 +12,14 @@ struct lua_peer {
     unsigned generation;
     struct ivshmem_server *server;
     uint16_t id;
+    bool has_left;
     unsigned n_vectors;
     int eventfds[IVSHMEM_SERVER_MAX_VECTORS];
 };
 
 static struct lua_server *check(lua_State *L)
 {
-    return luaL_checkudata(L, 1, LUA_SERVER);
+    return sc_check(L, 1, LUA_SERVER);
 }
 
 /* ivshmem_server{ memory=, vectors=1 } */
@@ -30,9 +31,13 @@ static int l_server(lua_State *L)
     sc_check_fields(L, 1, known);
     struct lua_server *s = sc_new(L, LUA_SERVER, sizeof(*s), 1);
     s->sc = sc_of(L);
+    s->made_in = s->sc->generation;
     s->n_vectors = (unsigned)sc_field_integer(L, 1, "vectors", 1, 1, IVSHMEM_SERVER_MAX_VECTORS);
-    lua_getfield(L, 1, "memory");
-    s->memory = luaL_checkudata(L, -1, LUA_MEMORY);
+    s->memory = sc_field_object(L, 1, "memory", LUA_MEMORY);
+    if (!s->memory) {
+        return luaL_error(L, "ivshmem_server needs memory, such as ivshmem_server { memory = "
+                             "memory { size = \"1M\" } }");
+    }
     lua_setiuservalue(L, -2, 1);
     return 1;
 }
@@ -42,6 +47,7 @@ struct ivshmem_server *sc_server(lua_State *L, struct lua_server *s)
     GError *error = NULL;
 
     sc_need_test(L, "an ivshmem server");
+    sc_need_made_in(L, s->made_in, "this ivshmem server");
     if (s->generation != s->sc->generation) {
         struct guest_region *region = sc_region(L, s->memory);
         s->server = session_ivshmem_server_new(s->sc->session, region, s->n_vectors, &error);
@@ -140,9 +146,13 @@ static int l_wait_peers(lua_State *L)
     struct ivshmem_server *server = sc_server(L, check(L));
     lua_Integer n = luaL_checkinteger(L, 2);
 
+    luaL_argcheck(L, n >= 0 && n <= IVSHMEM_SERVER_MAX_ID, 2, "0 to 65535 peers");
     if (!ivshmem_server_wait_peers(server, (unsigned)n, sc_timeout(L, 3, 2000))) {
-        return luaL_error(L, "the server has %d peers, not %d", (int)ivshmem_server_n_peers(server),
-                          (int)n);
+        GError *error =
+            g_error_new(QTEST_ERROR, QTEST_ERROR_TIMEOUT, "the server has %u peers, not %u",
+                        ivshmem_server_n_peers(server), (unsigned)n);
+        sc_add_deaths(sc_of(L), &error);
+        return sc_raise(L, error);
     }
     return 0;
 }
@@ -151,9 +161,13 @@ static int l_wait_peers(lua_State *L)
 
 static struct lua_peer *check_peer(lua_State *L)
 {
-    struct lua_peer *p = luaL_checkudata(L, 1, LUA_PEER);
+    struct lua_peer *p = sc_check(L, 1, LUA_PEER);
 
-    sc_need_generation(L, p->generation, "this peer");
+    sc_need_test(L, "this peer");
+    sc_need_made_in(L, p->generation, "this peer");
+    if (p->has_left) {
+        luaL_error(L, "peer %d has left", (int)p->id);
+    }
     return p;
 }
 
@@ -198,8 +212,11 @@ static int l_peer_wait(lua_State *L)
             return 1;
         }
         if (ready == 0) {
-            return luaL_error(L, "peer %d: vector %d was not rung within %d ms", (int)p->id,
-                              (int)luaL_optinteger(L, 2, 0), timeout);
+            GError *error = g_error_new(QTEST_ERROR, QTEST_ERROR_TIMEOUT,
+                                        "peer %u: vector %d was not rung within %d ms", p->id,
+                                        (int)luaL_optinteger(L, 2, 0), timeout);
+            sc_add_deaths(p->sc, &error);
+            return sc_raise(L, error);
         }
         if (ready < 0 && errno != EINTR) {
             return luaL_error(L, "peer %d: poll: %s", (int)p->id, g_strerror(errno));
@@ -218,7 +235,7 @@ static int l_peer_leave(lua_State *L)
     struct lua_peer *p = check_peer(L);
 
     lua_pushboolean(L, ivshmem_server_leave(p->server, p->id));
-    p->generation = 0;
+    p->has_left = true;
     settle(L, p->server);
     return 1;
 }

@@ -9,7 +9,7 @@
 
 static struct lua_machine *check(lua_State *L)
 {
-    return luaL_checkudata(L, 1, LUA_MACHINE);
+    return sc_check(L, 1, LUA_MACHINE);
 }
 
 static enum guest_hugepages hugepages_option(lua_State *L, int table)
@@ -48,6 +48,7 @@ static int l_machine(lua_State *L)
     }
     struct lua_machine *m = sc_new(L, LUA_MACHINE, sizeof(*m), 1);
     m->sc = sc;
+    m->made_in = sc->generation;
     m->args = g_ptr_array_new_with_free_func(g_free);
     m->devices = g_ptr_array_new();
     g_ptr_array_add(sc->machines, m);
@@ -66,10 +67,17 @@ static int l_machine(lua_State *L)
     m->options.has_bridge = sc_field_boolean(L, 1, "bridge", false);
     m->options.timeout_ms = (unsigned)sc_field_integer(L, 1, "timeout", 0, 1, 3600000);
     if (lua_getfield(L, 1, "args") != LUA_TNIL) {
-        luaL_checktype(L, -1, LUA_TTABLE);
-        for (lua_Integer i = 1; i <= luaL_len(L, -1); i++) {
-            lua_geti(L, -1, i);
-            g_ptr_array_add(m->args, g_strdup(luaL_checkstring(L, -1)));
+        if (!lua_istable(L, -1)) {
+            return luaL_error(L, "option 'args' is a table of strings, not %s",
+                              luaL_tolstring(L, -1, NULL));
+        }
+        lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
+        for (lua_Integer i = 1; i <= n; i++) {
+            if (lua_rawgeti(L, -1, i) != LUA_TSTRING) {
+                return luaL_error(L, "option 'args' is a table of strings; the one at %I is %s", i,
+                                  luaL_tolstring(L, -1, NULL));
+            }
+            g_ptr_array_add(m->args, g_strdup(lua_tostring(L, -1)));
             lua_pop(L, 1);
         }
     }
@@ -100,12 +108,10 @@ struct session_machine *sc_machine(lua_State *L, struct lua_machine *m)
     struct scenario *sc = m->sc;
     GError *error = NULL;
 
-    if (!sc->in_test) {
-        luaL_error(L,
-                   "machine '%s' can be used inside a test only: nothing runs while the file "
-                   "loads",
-                   m->name);
-    }
+    const char *what = lua_pushfstring(L, "machine '%s'", m->name);
+    sc_need_test(L, what);
+    sc_need_made_in(L, m->made_in, what);
+    lua_pop(L, 1);
     if (m->generation != sc->generation) {
         m->generation = sc->generation;
         m->machine = session_machine_new(sc->session, &m->options, &error);
@@ -124,7 +130,13 @@ struct session_machine *sc_machine(lua_State *L, struct lua_machine *m)
     return m->machine;
 }
 
-/* The same, running. */
+/* NULL if it was not started in this test, or was stopped. */
+static struct qemu *started(lua_State *L, struct lua_machine *m)
+{
+    return session_machine_qemu(sc_machine(L, m));
+}
+
+/* The same as sc_machine, running. */
 static struct session_machine *running(lua_State *L, struct lua_machine *m)
 {
     struct session_machine *sm = sc_machine(L, m);
@@ -137,12 +149,9 @@ static struct session_machine *running(lua_State *L, struct lua_machine *m)
         if (!session_machine_start(sm, &error)) {
             sc_raise(L, error);
         }
-        sc_restart_trace(m->sc, sm);
-        struct qtest *q = qemu_qtest(session_machine_qemu(sm));
-        if (m->sc->options->cancel_fd >= 0) {
-            qtest_set_cancel_fd(q, m->sc->options->cancel_fd);
-            qmp_set_cancel_fd(qemu_qmp(session_machine_qemu(sm)), m->sc->options->cancel_fd);
-        }
+        m->run++;
+        m->is_death_known = false;
+        sc_trace_started(m->sc, sm);
     }
     return sm;
 }
@@ -228,7 +237,16 @@ static int l_args(lua_State *L)
     struct lua_machine *m = check(L);
 
     for (int i = 2; i <= lua_gettop(L); i++) {
-        g_ptr_array_add(m->args, g_strdup(luaL_checkstring(L, i)));
+        luaL_checkstring(L, i);
+    }
+    bool is_made = m->sc->in_test && m->generation == m->sc->generation && m->machine;
+    for (int i = 2; i <= lua_gettop(L); i++) {
+        const char *one[] = {lua_tostring(L, i), NULL};
+        GError *error = NULL;
+        if (is_made && !session_machine_add_args(m->machine, one, &error)) {
+            return sc_raise(L, error);
+        }
+        g_ptr_array_add(m->args, g_strdup(one[0]));
     }
     if (!m->sc->in_test) {
         m->n_args_loaded = m->args->len;
@@ -422,6 +440,10 @@ static int l_qmp(lua_State *L)
     struct qmp *q = qmp(L);
     GError *error = NULL;
     JsonNode *arguments = lua_isnoneornil(L, 3) ? NULL : sc_to_json(L, 3);
+
+    if (strcmp(command, "quit") == 0) {
+        check(L)->is_death_known = true;
+    }
     JsonNode *answer = qmp_execute_node(q, command, arguments, &error);
 
     if (!answer) {
@@ -475,19 +497,29 @@ static int l_wait_event(lua_State *L)
 
 static int l_pid(lua_State *L)
 {
-    lua_pushinteger(L, qemu_pid(session_machine_qemu(running(L, check(L)))));
+    struct qemu *qemu = started(L, check(L));
+
+    if (!qemu) {
+        return 0;
+    }
+    lua_pushinteger(L, qemu_pid(qemu));
     return 1;
 }
 
 /* m:kill([signal]): what happens to a QEMU that crashes */
 static int l_kill(lua_State *L)
 {
+    struct lua_machine *m = check(L);
     lua_Integer sig = luaL_optinteger(L, 2, SIGKILL);
-    int pid = qemu_pid(session_machine_qemu(running(L, check(L))));
+    struct qemu *qemu = started(L, m);
 
     luaL_argcheck(L, sig > 0 && sig < 65, 2, "no such signal");
-    if (pid > 0) {
-        kill(pid, (int)sig);
+    if (!qemu) {
+        return luaL_error(L, "machine '%s' does not run", m->name);
+    }
+    m->is_death_known = true;
+    if (qemu_pid(qemu) > 0) {
+        kill(qemu_pid(qemu), (int)sig);
     }
     return 0;
 }
@@ -495,8 +527,12 @@ static int l_kill(lua_State *L)
 /* m:alive() -> true, or false and how it ended */
 static int l_alive(lua_State *L)
 {
-    char *reason = NULL;
-    bool alive = qemu_is_alive(session_machine_qemu(running(L, check(L))), &reason);
+    struct lua_machine *m = check(L);
+    struct qemu *qemu = started(L, m);
+    char *reason = qemu ? NULL : g_strdup("was not started");
+    bool alive = qemu && qemu_is_alive(qemu, &reason);
+
+    m->is_death_known |= !alive;
 
     lua_pushboolean(L, alive);
     lua_pushstring(L, reason);
@@ -508,16 +544,17 @@ static int l_stop(lua_State *L)
 {
     struct lua_machine *m = check(L);
 
-    sc_run_cleanups(m->sc); /* drivers that still use it */
     session_machine_stop(sc_machine(L, m));
+    m->run++;
     return 0;
 }
 
 static int l_log(lua_State *L)
 {
-    char *text = qemu_log(session_machine_qemu(running(L, check(L))));
+    struct qemu *qemu = started(L, check(L));
+    char *text = qemu ? qemu_log(qemu) : NULL;
 
-    lua_pushstring(L, text);
+    lua_pushstring(L, text ? text : "");
     g_free(text);
     return 1;
 }
@@ -541,6 +578,7 @@ static int l_ram(lua_State *L)
     struct lua_memory *memory = sc_new(L, LUA_MEMORY, sizeof(*memory), 1);
 
     memory->sc = m->sc;
+    memory->made_in = m->made_in;
     memory->ram_of = m;
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, 1);

@@ -7,7 +7,7 @@
 
 static struct lua_memory *check(lua_State *L)
 {
-    return luaL_checkudata(L, 1, LUA_MEMORY);
+    return sc_check(L, 1, LUA_MEMORY);
 }
 
 static struct guest_region *region(lua_State *L)
@@ -25,7 +25,10 @@ static int l_memory(lua_State *L)
     sc_check_fields(L, 1, known);
     struct lua_memory *m = sc_new(L, LUA_MEMORY, sizeof(*m), 1);
     m->sc = sc_of(L);
-    lua_getfield(L, 1, "size");
+    m->made_in = m->sc->generation;
+    if (lua_getfield(L, 1, "size") == LUA_TNIL) {
+        return luaL_error(L, "memory needs a size, such as memory { size = \"16M\" }");
+    }
     m->size = sc_check_size(L, lua_gettop(L));
     lua_pop(L, 1);
     const char *text = sc_field_string(L, 1, "hugepages");
@@ -56,14 +59,12 @@ struct guest_region *sc_region(lua_State *L, struct lua_memory *m)
 {
     GError *error = NULL;
 
+    sc_need_test(L, "memory");
+    sc_need_made_in(L, m->made_in, "this memory");
     if (m->ram_of) {
         return session_machine_ram(sc_running(L, m->ram_of));
     }
-    sc_need_test(L, "memory");
     if (m->generation != m->sc->generation) {
-        if (!m->name) { /* made by dev:memory() in a test that has ended */
-            sc_need_generation(L, m->generation, "this memory");
-        }
         m->region =
             m->dir ? session_memory_new_in_dir(m->sc->session, m->name, m->size, m->dir,
                                                m->hugepages, &error)

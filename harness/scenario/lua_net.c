@@ -9,19 +9,15 @@
 enum { MAX_BURST = 1024, DEFAULT_WAIT_MS = 2000 };
 
 struct lua_net {
-    unsigned generation;
-    struct virtio_net *net;
+    struct lua_machine *machine; /* kept alive by the device, uservalue 1 */
+    struct sc_owned *net;
 };
 
 static struct virtio_net *check(lua_State *L)
 {
-    struct lua_net *n = luaL_checkudata(L, 1, LUA_NET);
+    struct lua_net *n = sc_check(L, 1, LUA_NET);
 
-    sc_need_generation(L, n->generation, "this driver");
-    if (!n->net) {
-        luaL_error(L, "this driver was closed");
-    }
-    return n->net;
+    return sc_owned_data(L, n->net);
 }
 
 static void free_net(void *data)
@@ -36,7 +32,7 @@ static int l_virtio_net(lua_State *L)
     static const char *const known[] = {"transport", "wanted",   "refused", "rx_size",    "tx_size",
                                         "buffer",    "indirect", "memory",  "interrupts", NULL};
     static const char *const forms[] = {"memory", "eventfd", "line"};
-    struct lua_device *dev = luaL_checkudata(L, 1, LUA_DEVICE);
+    struct lua_device *dev = sc_check(L, 1, LUA_DEVICE);
     struct virtio_net_options o = {.transport = VIRTIO_TRANSPORT_MODERN};
     GError *error = NULL;
 
@@ -63,8 +59,9 @@ static int l_virtio_net(lua_State *L)
     o.buffer_bytes = (unsigned)sc_field_integer(L, 2, "buffer", 0, 64, 1 << 20);
     o.indirect_entries = (uint16_t)sc_field_integer(L, 2, "indirect", 0, 1, 1024);
     o.region = session_machine_ram(m);
-    if (lua_getfield(L, 2, "memory") != LUA_TNIL) {
-        o.region = sc_region(L, luaL_checkudata(L, -1, LUA_MEMORY));
+    struct lua_memory *memory = sc_field_object(L, 2, "memory", LUA_MEMORY);
+    if (memory) {
+        o.region = sc_region(L, memory);
     }
     lua_pop(L, 1);
     const char *interrupts = sc_field_string(L, 2, "interrupts");
@@ -84,14 +81,14 @@ static int l_virtio_net(lua_State *L)
                           session_machine_name(m));
     }
     struct lua_net *n = sc_new(L, LUA_NET, sizeof(*n), 1);
-    n->generation = sc_of(L)->generation;
-    n->net = virtio_net_new(p, &o, &error);
-    if (!n->net) {
-        return sc_raise(L, error);
-    }
-    sc_at_end(sc_of(L), free_net, n->net);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, 1);
+    struct virtio_net *net = virtio_net_new(p, &o, &error);
+    if (!net) {
+        return sc_raise(L, error);
+    }
+    n->machine = dev->machine;
+    n->net = sc_own(sc_of(L), m, "this driver", free_net, net);
     return 1;
 }
 
@@ -301,16 +298,24 @@ static int l_irq(lua_State *L)
         return luaL_error(L, "there is no '%s' interrupt (rx, tx, config; none in poll mode)",
                           which);
     }
-    sc_push_interrupt(L, irq, true);
+    struct lua_net *n = lua_touserdata(L, 1);
+    lua_getiuservalue(L, 1, 1); /* the device, which keeps its machine alive */
+    sc_push_interrupt(L, n->machine, -1, n->net, irq);
     return 1;
 }
 
 static int l_close(lua_State *L)
 {
-    struct virtio_net *net = check(L);
+    check(L);
+    sc_owned_end(sc_of(L), ((struct lua_net *)lua_touserdata(L, 1))->net);
+    return 0;
+}
 
-    ((struct lua_net *)lua_touserdata(L, 1))->net = NULL;
-    sc_end_now(sc_of(L), net);
+static int l_gc(lua_State *L)
+{
+    struct lua_net *n = lua_touserdata(L, 1);
+
+    sc_owned_unref(g_steal_pointer(&n->net));
     return 0;
 }
 
@@ -326,7 +331,9 @@ void sc_open_net(lua_State *L)
         {"close", l_close},       {NULL, NULL},
     };
 
-    sc_type(L, LUA_NET, methods, NULL);
+    static const luaL_Reg meta[] = {{"__gc", l_gc}, {NULL, NULL}};
+
+    sc_type(L, LUA_NET, methods, meta);
     lua_pushcfunction(L, l_virtio_net);
     lua_setglobal(L, "virtio_net");
 }

@@ -50,7 +50,7 @@ static void complain(struct scenario *sc, const struct recording *r, const char 
 {
     g_autofree char *text =
         g_strdup_printf("not recorded: %s %s: %s", doing, r->path, g_strerror(errno));
-    report_note_once(sc->report, text);
+    sc_note_once(sc, text);
 }
 
 static void begin(struct scenario *sc, struct recording *r)

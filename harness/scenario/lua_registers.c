@@ -17,7 +17,7 @@ enum view_kind {
 
 struct view {
     struct lua_device *dev; /* kept alive by uservalue 1 */
-    unsigned generation;
+    struct sc_stamp stamp;
     enum view_kind kind;
     struct pci_device *pci;
     const struct pci_block *block;
@@ -25,11 +25,19 @@ struct view {
     int64_t element; /* -1: none chosen */
 };
 
+static int l_read(lua_State *L), l_write(lua_State *L), l_values(lua_State *L), l_set(lua_State *L),
+    l_names(lua_State *L), l_where(lua_State *L);
+
+static const luaL_Reg methods[] = {
+    {"read", l_read},   {"write", l_write}, {"values", l_values}, {"set", l_set},
+    {"names", l_names}, {"where", l_where}, {NULL, NULL},
+};
+
 static struct view *check(lua_State *L)
 {
-    struct view *v = luaL_checkudata(L, 1, LUA_VIEW);
+    struct view *v = sc_check(L, 1, LUA_VIEW);
 
-    sc_need_generation(L, v->generation, "this register block");
+    sc_need_stamp(L, &v->stamp, "this register block");
     return v;
 }
 
@@ -45,7 +53,8 @@ static struct view *push_view(lua_State *L, int device_index, const struct view 
 
 void sc_push_block(lua_State *L, struct lua_device *dev, int device_index, struct pci_block *block)
 {
-    struct view v = {dev, dev->sc->generation, VIEW_BLOCK, sc_pci(L, dev), block, NULL, -1};
+    struct pci_device *pci = sc_pci(L, dev);
+    struct view v = {dev, sc_stamp(dev->machine), VIEW_BLOCK, pci, block, NULL, -1};
 
     push_view(L, device_index, &v);
 }
@@ -130,6 +139,33 @@ static struct view at_element(lua_State *L, const struct view *v, uint32_t count
     return e;
 }
 
+/* The register or method meant by a name that is neither; raises. */
+static void check_name(lua_State *L, const struct view *v, const char *name)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+    g_autoptr(GError) unknown = NULL;
+
+    if (pci_find_register(v->block, name, &unknown)) {
+        return;
+    }
+    for (unsigned i = 0; i < v->block->abi->n_regs; i++) {
+        g_ptr_array_add(names, (char *)(uintptr_t)v->block->abi->regs[i].name);
+    }
+    for (const luaL_Reg *m = methods; m->name; m++) {
+        g_ptr_array_add(names, (char *)(uintptr_t)m->name);
+    }
+    g_ptr_array_add(names, (char *)(uintptr_t) "bits");
+    const char *near = pci_nearest_name(name, (const char *const *)names->pdata, names->len);
+    if (near) {
+        GError *error =
+            g_error_new(PCI_ERROR, PCI_ERROR_NOT_FOUND,
+                        "%s has no register '%s'; did you mean '%s'?", v->block->name, name, near);
+        g_clear_pointer(&names, g_ptr_array_unref);
+        g_clear_error(&unknown);
+        sc_raise(L, error);
+    }
+}
+
 static int l_index(lua_State *L)
 {
     struct view *v = check(L);
@@ -165,6 +201,7 @@ static int l_index(lua_State *L)
             bits.kind = VIEW_BITS;
             return derive(L, bits);
         }
+        check_name(L, v, name);
     }
     if (v->kind == VIEW_ARRAY) {
         return luaL_error(L, "%s.%s is an array: index it with 0 to %d", v->block->name,
@@ -202,9 +239,10 @@ static int l_newindex(lua_State *L)
         const struct abi_field *f = find_field(L, v, name);
         uint64_t value = check_value(L, 3);
         if (value & ~field_mask(f)) {
-            return luaL_error(L, "value 0x%s is too wide for %s.%s, which has %d bits",
-                              lua_pushfstring(L, "%I", (lua_Integer)value), v->reg->name, f->name,
-                              (int)f->bits);
+            char hex[19];
+            g_snprintf(hex, sizeof(hex), "0x%" PRIx64, value);
+            return luaL_error(L, "value %s is too wide for %s.%s, which has %d bit%s", hex,
+                              v->reg->name, f->name, (int)f->bits, f->bits == 1 ? "" : "s");
         }
         uint64_t old = read_register(L, v, v->reg);
         write_register(L, v, v->reg, (old & ~(field_mask(f) << f->lsb)) | value << f->lsb);
@@ -330,10 +368,6 @@ static int l_where(lua_State *L)
 
 void sc_open_registers(lua_State *L)
 {
-    static const luaL_Reg methods[] = {
-        {"read", l_read},   {"write", l_write}, {"values", l_values}, {"set", l_set},
-        {"names", l_names}, {"where", l_where}, {NULL, NULL},
-    };
     static const luaL_Reg meta[] = {
         {"__index", l_index}, {"__newindex", l_newindex}, {"__len", l_len}, {NULL, NULL}};
 

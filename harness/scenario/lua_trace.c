@@ -7,6 +7,7 @@
 struct machine_trace {
     struct session_machine *machine;
     struct trace *trace;
+    uint64_t mark; /* before the last start */
 };
 
 static struct machine_trace *find(struct scenario *sc, struct session_machine *m)
@@ -26,7 +27,8 @@ static struct machine_trace *find(struct scenario *sc, struct session_machine *m
 
 void sc_trace_machine(struct scenario *sc, struct session_machine *m, bool is_running)
 {
-    struct trace *trace = find(sc, m)->trace;
+    struct machine_trace *t = find(sc, m);
+    struct trace *trace = t->trace;
 
     if (!is_running) {
         trace_detach(trace);
@@ -41,14 +43,19 @@ void sc_trace_machine(struct scenario *sc, struct session_machine *m, bool is_ru
             trace_name_function(trace, 0, slot, function, name);
         }
     }
+    if (trace_mark(trace) > 0) {
+        trace_remark(trace, "QEMU was started again");
+    }
+    t->mark = trace_mark(trace);
     trace_set_devices(trace, pci_bus_devices(session_machine_bus(m)));
     trace_attach(trace, session_machine_machine(m));
 }
 
-void sc_restart_trace(struct scenario *sc, struct session_machine *m)
+void sc_trace_started(struct scenario *sc, struct session_machine *m)
 {
     if (sc->options->has_trace) {
-        trace_clear(find(sc, m)->trace);
+        struct machine_trace *t = find(sc, m);
+        trace_rewind(t->trace, t->mark);
     }
 }
 
@@ -66,8 +73,13 @@ void sc_attach_traces(struct scenario *sc, GPtrArray *texts)
 {
     for (guint i = 0; i < sc->traces->len; i++) {
         struct machine_trace *t = sc->traces->pdata[i];
-        g_ptr_array_add(texts,
-                        g_strdup_printf("%s: register trace", session_machine_name(t->machine)));
-        g_ptr_array_add(texts, trace_text(t->trace));
+        char *text = trace_text(t->trace);
+        if (*text) {
+            g_ptr_array_add(
+                texts, g_strdup_printf("%s: register trace", session_machine_name(t->machine)));
+            g_ptr_array_add(texts, text);
+        } else {
+            g_free(text);
+        }
     }
 }

@@ -1,5 +1,5 @@
 /*
- * Arguments, errors and JSON between C and Lua.
+ * What lives for how long, arguments, types: between C and Lua.
  */
 #include "harness/scenario/lua_scenario.h"
 
@@ -10,25 +10,21 @@ struct scenario *sc_of(lua_State *L)
     return *(struct scenario **)lua_getextraspace(L);
 }
 
-int sc_raise(lua_State *L, GError *error)
+void sc_note(struct scenario *sc, const char *text)
 {
-    bool skip = g_error_matches(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_NO_HUGEPAGES);
-
-    if (skip) {
-        lua_newtable(L);
-        lua_pushliteral(L, "skip");
-        lua_setfield(L, -2, "kind");
-        lua_pushstring(L, error->message);
-        lua_setfield(L, -2, "message");
-    } else {
-        /* the nearest Lua function: that is where the script went wrong */
-        luaL_where(L, 1);
-        lua_pushstring(L, error->message);
-        lua_concat(L, 2);
-    }
-    g_error_free(error);
-    return lua_error(L);
+    guard_leave_script(sc->guard);
+    report_note(sc->report, "%s", text);
+    guard_enter_script(sc->guard);
 }
+
+void sc_note_once(struct scenario *sc, const char *text)
+{
+    guard_leave_script(sc->guard);
+    report_note_once(sc->report, text);
+    guard_enter_script(sc->guard);
+}
+
+/* ---- what lives when ---- */
 
 void sc_need_test(lua_State *L, const char *what)
 {
@@ -37,40 +33,150 @@ void sc_need_test(lua_State *L, const char *what)
     }
 }
 
-void sc_need_generation(lua_State *L, unsigned generation, const char *what)
+static void fail_earlier(lua_State *L, const char *what)
+{
+    luaL_error(L, "%s belongs to an earlier test, and ended with it", what);
+}
+
+void sc_need_made_in(lua_State *L, unsigned made_in, const char *what)
+{
+    if (made_in != 0 && made_in != sc_of(L)->generation) {
+        fail_earlier(L, what);
+    }
+}
+
+struct sc_stamp sc_stamp(struct lua_machine *m)
+{
+    return (struct sc_stamp){m, m->sc->generation, m->run};
+}
+
+void sc_need_stamp(lua_State *L, const struct sc_stamp *stamp, const char *what)
 {
     sc_need_test(L, what);
-    if (generation != sc_of(L)->generation) {
-        luaL_error(L, "%s belongs to an earlier test, and ended with it", what);
+    if (stamp->generation != sc_of(L)->generation) {
+        fail_earlier(L, what);
     }
+    if (stamp->run != stamp->machine->run) {
+        luaL_error(L, "%s ended when machine '%s' was stopped", what, stamp->machine->name);
+    }
+}
+
+struct sc_owned {
+    unsigned refs;
+    struct scenario *sc;
+    unsigned generation;
+    struct session_machine *machine;
+    const char *what;
+    void (*free)(void *data);
+    void *data;         /* NULL once it has ended */
+    char *stopped_with; /* name of the machine whose stop ended it, or NULL: it was closed */
+};
+
+struct sc_owned *sc_own(struct scenario *sc, struct session_machine *m, const char *what,
+                        void (*free_fn)(void *), void *data)
+{
+    struct sc_owned *o = g_new0(struct sc_owned, 1);
+
+    o->refs = 2; /* the list's and the caller's */
+    o->sc = sc;
+    o->generation = sc->generation;
+    o->machine = m;
+    o->what = what;
+    o->free = free_fn;
+    o->data = data;
+    g_ptr_array_add(sc->owned, o);
+    return o;
+}
+
+struct sc_owned *sc_owned_ref(struct sc_owned *o)
+{
+    o->refs++;
+    return o;
+}
+
+void sc_owned_unref(struct sc_owned *o)
+{
+    if (o && --o->refs == 0) {
+        g_free(o->stopped_with);
+        g_free(o);
+    }
+}
+
+void *sc_owned_data(lua_State *L, const struct sc_owned *o)
+{
+    sc_need_test(L, o->what);
+    if (o->generation != o->sc->generation) {
+        fail_earlier(L, o->what);
+    }
+    if (!o->data && o->stopped_with) {
+        luaL_error(L, "%s ended when machine '%s' was stopped", o->what, o->stopped_with);
+    }
+    if (!o->data) {
+        luaL_error(L, "%s was closed", o->what);
+    }
+    return o->data;
+}
+
+static void end(struct scenario *sc, guint index)
+{
+    struct sc_owned *o = g_ptr_array_remove_index(sc->owned, index);
+
+    o->free(g_steal_pointer(&o->data));
+    sc_owned_unref(o);
+}
+
+void sc_owned_end(struct scenario *sc, struct sc_owned *o)
+{
+    guint index;
+
+    if (g_ptr_array_find(sc->owned, o, &index)) {
+        end(sc, index);
+    }
+}
+
+void sc_end_all(struct scenario *sc, const struct session_machine *m)
+{
+    for (guint i = sc->owned->len; i > 0; i--) {
+        struct sc_owned *o = sc->owned->pdata[i - 1];
+        if (!m || o->machine == m) {
+            o->stopped_with = m ? g_strdup(session_machine_name(m)) : NULL;
+            end(sc, i - 1);
+        }
+    }
+}
+
+/* ---- arguments ---- */
+
+/* "ringlab.virtio_net" -> "virtio_net" */
+static const char *short_name(const char *type)
+{
+    return type + strlen("ringlab.");
+}
+
+void *sc_check(lua_State *L, int arg, const char *type)
+{
+    void *object = luaL_testudata(L, arg, type);
+    lua_Debug ar;
+
+    if (object) {
+        return object;
+    }
+    if (arg == 1 && lua_getstack(L, 0, &ar) && lua_getinfo(L, "n", &ar) && ar.name &&
+        strcmp(ar.namewhat, "field") == 0) {
+        luaL_error(L, "%s is a method of a %s: call it with a colon, as in x:%s(...)", ar.name,
+                   short_name(type), ar.name);
+    }
+    luaL_error(L, "argument %d is a %s, not %s", arg, short_name(type),
+               lua_isnone(L, arg) ? "left out" : luaL_tolstring(L, arg, NULL));
+    return NULL;
 }
 
 int sc_timeout(lua_State *L, int arg, int default_ms)
 {
     lua_Integer wanted = luaL_optinteger(L, arg, default_ms);
-    int64_t left = (sc_of(L)->deadline_us - g_get_monotonic_time()) / 1000;
 
     luaL_argcheck(L, wanted >= 0 && wanted <= 3600000, arg, "a timeout is 0 to 3600000 ms");
-    return (int)MAX(MIN(wanted, left), 0);
-}
-
-void sc_at_end(struct scenario *sc, void (*free_fn)(void *), void *data)
-{
-    struct scenario_cleanup c = {free_fn, data};
-
-    g_array_append_val(sc->cleanups, c);
-}
-
-void sc_end_now(struct scenario *sc, void *data)
-{
-    for (guint i = sc->cleanups->len; i > 0; i--) {
-        struct scenario_cleanup c = g_array_index(sc->cleanups, struct scenario_cleanup, i - 1);
-        if (c.data == data) {
-            g_array_remove_index(sc->cleanups, i - 1);
-            c.free(c.data);
-            return;
-        }
-    }
+    return (int)MIN(wanted, guard_left_ms(sc_of(L)->guard));
 }
 
 uint64_t sc_check_size(lua_State *L, int arg)
@@ -89,8 +195,12 @@ uint64_t sc_check_size(lua_State *L, int arg)
         }
         return value << shift;
     }
-    lua_Integer value = luaL_checkinteger(L, arg);
-    luaL_argcheck(L, value >= 0, arg, "a size cannot be negative");
+    int is_integer;
+    lua_Integer value = lua_tointegerx(L, arg, &is_integer);
+    if (!is_integer || value < 0) {
+        luaL_error(L, "%s is no size (bytes, or a string such as \"16M\")",
+                   luaL_tolstring(L, arg, NULL));
+    }
     return (uint64_t)value;
 }
 
@@ -135,6 +245,19 @@ const char *sc_field_string(lua_State *L, int table, const char *name)
     return value;
 }
 
+void *sc_field_object(lua_State *L, int table, const char *name, const char *type)
+{
+    if (lua_getfield(L, table, name) == LUA_TNIL) {
+        return NULL;
+    }
+    void *object = luaL_testudata(L, -1, type);
+    if (!object) {
+        luaL_error(L, "option '%s' is a %s, not %s", name, short_name(type),
+                   luaL_tolstring(L, -1, NULL));
+    }
+    return object;
+}
+
 void sc_check_fields(lua_State *L, int table, const char *const *known)
 {
     size_t n = 0;
@@ -170,119 +293,49 @@ void *sc_new(lua_State *L, const char *type, size_t size, int n_uservalues)
     return object;
 }
 
+/* upvalue 1: the methods, 2: the type's name */
+static int unknown_method(lua_State *L)
+{
+    const char *type = lua_tostring(L, lua_upvalueindex(2));
+    const char *name = luaL_tolstring(L, 2, NULL);
+    const char *near = sc_nearest_key(L, lua_upvalueindex(1), name);
+
+    return luaL_error(L, "a %s has no method '%s'%s%s%s", type, name,
+                      near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+}
+
+static int no_assignment(lua_State *L)
+{
+    return luaL_error(L, "a %s has no '%s' to assign to%s", lua_tostring(L, lua_upvalueindex(1)),
+                      luaL_tolstring(L, 2, NULL),
+                      luaL_testudata(L, 1, LUA_DEVICE)
+                          ? ": assign to a register of one of its blocks, as in dev.BLOCK.REGISTER"
+                          : "");
+}
+
 void sc_type(lua_State *L, const char *type, const luaL_Reg *methods, const luaL_Reg *meta)
 {
     luaL_newmetatable(L, type);
-    lua_newtable(L);
+    lua_newtable(L); /* methods */
     luaL_setfuncs(L, methods, 0);
+    lua_newtable(L); /* theirs, for names that are none */
+    lua_pushvalue(L, -2);
+    lua_pushstring(L, short_name(type));
+    lua_pushcclosure(L, unknown_method, 2);
+    lua_setfield(L, -2, "__index");
+    lua_setmetatable(L, -2);
     lua_pushvalue(L, -1);
     lua_setfield(L, -3, "methods");
     lua_setfield(L, -2, "__index");
+    lua_pushstring(L, short_name(type));
+    lua_pushcclosure(L, no_assignment, 1);
+    lua_setfield(L, -2, "__newindex");
     if (meta) {
         luaL_setfuncs(L, meta, 0);
     }
-    lua_pushstring(L, type + strlen("ringlab."));
+    lua_pushstring(L, short_name(type));
     lua_setfield(L, -2, "__name");
+    lua_pushboolean(L, false); /* its metatable is ours alone */
+    lua_setfield(L, -2, "__metatable");
     lua_pop(L, 1);
-}
-
-/* ---- JSON ---- */
-
-void sc_push_json(lua_State *L, JsonNode *node)
-{
-    luaL_checkstack(L, 8, "JSON too deep");
-    switch (json_node_get_node_type(node)) {
-    case JSON_NODE_OBJECT: {
-        JsonObjectIter it;
-        const char *name;
-        JsonNode *member;
-        lua_newtable(L);
-        json_object_iter_init(&it, json_node_get_object(node));
-        while (json_object_iter_next(&it, &name, &member)) {
-            sc_push_json(L, member);
-            lua_setfield(L, -2, name);
-        }
-        return;
-    }
-    case JSON_NODE_ARRAY: {
-        JsonArray *array = json_node_get_array(node);
-        lua_newtable(L);
-        for (guint i = 0; i < json_array_get_length(array); i++) {
-            sc_push_json(L, json_array_get_element(array, i));
-            lua_rawseti(L, -2, (lua_Integer)i + 1);
-        }
-        return;
-    }
-    case JSON_NODE_VALUE:
-        switch (json_node_get_value_type(node)) {
-        case G_TYPE_INT64:
-            lua_pushinteger(L, json_node_get_int(node));
-            return;
-        case G_TYPE_DOUBLE:
-            lua_pushnumber(L, json_node_get_double(node));
-            return;
-        case G_TYPE_BOOLEAN:
-            lua_pushboolean(L, json_node_get_boolean(node));
-            return;
-        default:
-            lua_pushstring(L, json_node_get_string(node));
-            return;
-        }
-    case JSON_NODE_NULL:
-        break;
-    }
-    lua_pushnil(L);
-}
-
-static JsonNode *table_to_json(lua_State *L, int index)
-{
-    JsonNode *node;
-
-    if (lua_rawlen(L, index) > 0) {
-        JsonArray *array = json_array_new();
-        for (lua_Integer i = 1; i <= (lua_Integer)lua_rawlen(L, index); i++) {
-            lua_rawgeti(L, index, i);
-            json_array_add_element(array, sc_to_json(L, -1));
-            lua_pop(L, 1);
-        }
-        node = json_node_init_array(json_node_alloc(), array);
-        json_array_unref(array);
-        return node;
-    }
-    JsonObject *object = json_object_new();
-    lua_pushnil(L);
-    while (lua_next(L, index)) {
-        if (lua_type(L, -2) != LUA_TSTRING) {
-            json_object_unref(object);
-            luaL_error(L, "a JSON object's members have names");
-        }
-        json_object_set_member(object, lua_tostring(L, -2), sc_to_json(L, -1));
-        lua_pop(L, 1);
-    }
-    node = json_node_init_object(json_node_alloc(), object);
-    json_object_unref(object);
-    return node;
-}
-
-JsonNode *sc_to_json(lua_State *L, int index)
-{
-    index = lua_absindex(L, index);
-    luaL_checkstack(L, 8, "JSON too deep");
-    switch (lua_type(L, index)) {
-    case LUA_TTABLE:
-        return table_to_json(L, index);
-    case LUA_TBOOLEAN:
-        return json_node_init_boolean(json_node_alloc(), lua_toboolean(L, index));
-    case LUA_TNUMBER:
-        return lua_isinteger(L, index)
-                   ? json_node_init_int(json_node_alloc(), lua_tointeger(L, index))
-                   : json_node_init_double(json_node_alloc(), lua_tonumber(L, index));
-    case LUA_TSTRING:
-        return json_node_init_string(json_node_alloc(), lua_tostring(L, index));
-    case LUA_TNIL:
-        return json_node_init_null(json_node_alloc());
-    default:
-        luaL_error(L, "%s cannot be JSON", luaL_typename(L, index));
-        return NULL;
-    }
 }

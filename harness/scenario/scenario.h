@@ -27,6 +27,13 @@ struct scenario_options {
     unsigned shuffle_seed;    /* != 0: run the tests in an order drawn from this */
     int cancel_fd;            /* readable: stop as soon as possible; -1: none */
     bool (*is_cancelled)(void); /* may be NULL */
+    /* A script stays in one call into C (a string pattern without end, a finalizer that loops) for
+     * `grace_ms` (0: 10 s) after its deadline: nothing can end it but the end of the process, which
+     * is what this is for. Runs in a thread of its own while the script's thread touches nothing
+     * but Lua; the report has the test that is stuck as running. NULL: wait for ever. */
+    void (*stuck)(void *data, struct report *report);
+    void *stuck_data;
+    unsigned grace_ms;
 };
 
 /* Runs one file; its tests are told to `report`, between report_file_started and

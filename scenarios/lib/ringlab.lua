@@ -1,9 +1,11 @@
 -- The library every scenario has: expectations, skipping, polling, bytes and frames.
 -- Loaded before a scenario's first line; its functions are globals.
 
+local engine = require "ringlab.engine"
+
 local lines_of = {} -- script -> its lines, read once
 
-local function source_line(script, number)
+local function read_lines(script)
     if not lines_of[script] then
         local lines = {}
         local file = io.open(script, "r")
@@ -15,26 +17,24 @@ local function source_line(script, number)
         end
         lines_of[script] = lines
     end
-    local line = lines_of[script][number] or ""
-    return (line:gsub("^%s+", ""):gsub("%s+$", ""))
+    return lines_of[script]
 end
 
-local library = debug.getinfo(1, "S").source:match("^@(.*/)") or "@"
-
--- The nearest function that belongs to a script, not to this library.
-local function script_position()
-    local level = 3
-    while true do
-        local info = debug.getinfo(level, "Sl")
-        if not info then
-            return nil
+-- The expression that begins in a line of the script: on to the line that closes its last parenthesis.
+local function source_text(script, number)
+    local lines = read_lines(script)
+    local parts, open = {}, 0
+    for i = number, math.min(number + 7, #lines) do
+        parts[#parts + 1] = lines[i]:match("^%s*(.-)%s*$")
+        local code = lines[i]:gsub("\\.", ""):gsub('"[^"]*"', ""):gsub("'[^']*'", ""):gsub("%-%-.*", "")
+        for bracket in code:gmatch("[(){}]") do
+            open = open + ((bracket == "(" or bracket == "{") and 1 or -1)
         end
-        local path = info.source:match("^@(.*)")
-        if info.currentline > 0 and path and path:sub(1, #library) ~= library then
-            return path, info.currentline
+        if open <= 0 or code:match("function%s*%b()%s*$") then
+            break
         end
-        level = level + 1
     end
+    return table.concat(parts, " ")
 end
 
 -- ---- values as text ----
@@ -52,6 +52,8 @@ function hex(bytes, max)
     return shown
 end
 
+local max_text, max_items = 400, 40
+
 local function show(value, depth)
     depth = depth or 0
     if math.type(value) == "integer" then
@@ -60,18 +62,23 @@ local function show(value, depth)
         end
         return string.format("0x%x (%d)", value, value)
     elseif type(value) == "string" then
-        if value:match("^[%g ]*$") then
-            return string.format("%q", value)
+        if value:match("^[%g%s]*$") and not value:match("[\v\f]") then
+            local text = #value > max_text and value:sub(1, max_text) or value
+            text = string.format("%q", text):gsub("\\\n", "\\n"):gsub("\\9", "\\t"):gsub("\\13", "\\r")
+            return #value > max_text and string.format("%s ... (%d bytes)", text, #value) or text
         end
         return string.format("%d bytes: %s", #value, hex(value))
     elseif type(value) == "table" and depth < 4 then
-        local parts = {}
+        local parts, n = {}, 0
         for i, item in ipairs(value) do
-            parts[i] = show(item, depth + 1)
+            n = i
+            if i <= max_items then
+                parts[i] = show(item, depth + 1)
+            end
         end
         local keys = {}
         for key in pairs(value) do
-            if not (math.type(key) == "integer" and key >= 1 and key <= #parts) then
+            if not (math.type(key) == "integer" and key >= 1 and key <= n) then
                 keys[#keys + 1] = key
             end
         end
@@ -79,19 +86,34 @@ local function show(value, depth)
             return tostring(a) < tostring(b)
         end)
         for _, key in ipairs(keys) do
+            if #parts == max_items then
+                break
+            end
             parts[#parts + 1] = tostring(key) .. " = " .. show(value[key], depth + 1)
         end
-        return "{ " .. table.concat(parts, ", ") .. " }"
+        if n + #keys > #parts then
+            parts[#parts + 1] = string.format("... (%d in all)", n + #keys)
+        end
+        return #parts == 0 and "{}" or "{ " .. table.concat(parts, ", ") .. " }"
+    elseif type(value) == "table" then
+        return "{ ... }"
     end
     return tostring(value)
 end
+engine.show = show -- for errors that are no text
 
-local function same(a, b)
-    if type(a) ~= "table" or type(b) ~= "table" then
+-- Equal, tables by content; `seen`: pairs of tables that are being compared already.
+local function same(a, b, seen)
+    if type(a) ~= "table" or type(b) ~= "table" or rawequal(a, b) then
         return a == b
     end
+    seen = seen or {}
+    if seen[a] == b then
+        return true
+    end
+    seen[a] = b
     for key, value in pairs(a) do
-        if not same(value, b[key]) then
+        if not same(value, b[key], seen) then
             return false
         end
     end
@@ -103,26 +125,42 @@ local function same(a, b)
     return true
 end
 
--- Where two strings first differ, for frames.
-local function difference(actual, expected)
-    if type(actual) == "string" and type(expected) == "string" and actual ~= expected then
-        for i = 1, math.max(#actual, #expected) do
-            if actual:byte(i) ~= expected:byte(i) then
-                return string.format(" (first difference at byte %d)", i - 1)
-            end
-        end
+-- Two strings as text; of long ones what surrounds their first difference, and where that is.
+local function show_both(actual, expected)
+    if type(actual) ~= "string" or type(expected) ~= "string" or actual == expected then
+        return show(actual), show(expected), ""
     end
-    return ""
+    local at = 1
+    while actual:byte(at) == expected:byte(at) do
+        at = at + 1
+    end
+    local where = string.format(" (first difference at byte %d)", at - 1)
+    local is_text = not (actual .. expected):match("[^%g%s]")
+    local around = is_text and 60 or 16
+    if math.max(#actual, #expected) <= (is_text and max_text or 96) then
+        return show(actual), show(expected), where
+    end
+    local from = math.max(is_text and at - around or (at - 1) // 16 * 16 - around + 1, 1)
+    local function window(bytes)
+        local part = bytes:sub(from, from + 3 * around - 1)
+        if is_text then
+            part = show(part)
+        else
+            part = hex(part)
+        end
+        return string.format("%d bytes, from byte %d: %s", #bytes, from - 1, part)
+    end
+    return window(actual), window(expected), where
 end
 
 -- ---- expectations ----
 
 local function fail(message, expected, actual)
-    local script, line = script_position()
+    local script, line = engine.position()
     error({
         kind = "expect",
         message = message,
-        expression = script and source_line(script, line) or nil,
+        expression = script and source_text(script, line) or nil,
         expected = expected,
         actual = actual,
         script = script,
@@ -141,8 +179,12 @@ expect = setmetatable({}, {
         end
         local expected = ...
         if not same(actual, expected) then
-            fail("not what was expected" .. difference(actual, expected), show(expected), show(actual))
+            local is, should, where = show_both(actual, expected)
+            fail("not what was expected" .. where, should, is)
         end
+    end,
+    __index = function(_, name)
+        error("there is no expect." .. tostring(name) .. engine.nearest(name, expect), 2)
     end,
 })
 
@@ -154,6 +196,9 @@ end
 
 local function compare(name, text, holds)
     expect[name] = function(actual, limit)
+        if type(actual) ~= type(limit) then
+            fail("not comparable", text .. " " .. show(limit), show(actual))
+        end
         if not holds(actual, limit) then
             fail("out of bounds", text .. " " .. show(limit), show(actual))
         end
@@ -167,6 +212,9 @@ compare("at_least", "at least", function(a, b) return a >= b end)
 -- All bits of `mask` are set (or, with a value, equal that value under the mask).
 function expect.bits(actual, mask, value)
     value = value or mask
+    if math.type(actual) ~= "integer" then
+        fail("no integer", string.format("0x%x under the mask 0x%x", value, mask), show(actual))
+    end
     if actual & mask ~= value then
         fail("bits differ", string.format("0x%x under the mask 0x%x", value, mask), show(actual))
     end
@@ -180,7 +228,7 @@ end
 
 local function message_of(problem)
     if type(problem) == "table" then
-        return problem.message or show(problem)
+        return tostring(problem.message or show(problem))
     end
     return tostring(problem)
 end
@@ -191,6 +239,9 @@ function expect.error(pattern, fn, ...)
     if ok then
         fail("should have failed", "an error like " .. pattern, "no error")
     end
+    if type(problem) == "table" and problem.kind == "skip" then
+        error(problem, 0)
+    end
     local message = message_of(problem)
     if not message:match(pattern) then
         fail("failed otherwise", "an error like " .. pattern, message)
@@ -200,16 +251,18 @@ end
 
 -- Polls until the function returns something true (or equal to `expected`, if given); returns it.
 function expect.eventually(fn, expected, timeout_ms)
-    local until_time = now() + (timeout_ms or 2000) / 1000
+    timeout_ms = timeout_ms or 2000
+    local until_time = now() + timeout_ms / 1000
     local value
     repeat
+        local is_last = now() > until_time -- one look after the time is over: it may have been slow
         value = fn()
         if expected == nil and value or expected ~= nil and same(value, expected) then
             return value
         end
         yield_cpu()
-    until now() > until_time
-    fail(string.format("did not happen within %d ms", timeout_ms or 2000),
+    until is_last
+    fail(string.format("did not happen within %d ms", timeout_ms),
         expected == nil and "something true" or show(expected), show(value))
 end
 
@@ -220,7 +273,28 @@ end
 
 -- Ends the test without a verdict.
 function skip(reason)
-    error({ kind = "skip", message = reason or "no reason given" }, 0)
+    error({ kind = "skip", message = tostring(reason or "no reason given") }, 0)
+end
+
+-- ---- a script and the program around it ----
+
+-- Standard output is the report's: what a script prints goes into it as notes, what it writes to
+-- io.stdout to standard error.
+function print(...)
+    local parts = table.pack(...)
+    for i = 1, parts.n do
+        parts[i] = tostring(parts[i])
+    end
+    for line in (table.concat(parts, "\t") .. "\n"):gmatch("([^\n]*)\n") do
+        note(line)
+    end
+end
+io.output(io.stderr)
+io.stdout = io.stderr
+
+-- The program ends with its report, and with its own exit status.
+function os.exit()
+    error("a scenario cannot end the program: return, or use skip() or expect.fail()", 2)
 end
 
 -- ---- bytes ----
@@ -231,15 +305,19 @@ function mac(text)
         return string.char(tonumber(digits, 16))
     end)
     if #bytes ~= 6 then
-        error("'" .. text .. "' is no MAC address", 2)
+        error("'" .. tostring(text) .. "' is no MAC address", 2)
     end
     return bytes
 end
 
 -- "de ad be ef" -> bytes
 function unhex(text)
-    return (text:gsub("%s+", ""):gsub("%x%x", function(digits)
-        return string.char(tonumber(digits, 16))
+    local digits = text:gsub("%s+", "")
+    if #digits % 2 ~= 0 or digits:match("%X") then
+        error("'" .. text .. "' is no row of bytes in hexadecimal", 2)
+    end
+    return (digits:gsub("%x%x", function(byte)
+        return string.char(tonumber(byte, 16))
     end))
 end
 
