@@ -372,6 +372,7 @@ static void indices_wrap_around_and_no_chain_is_lost(void **state)
         virtqueue_publish(vq);
         serve(MIN(device_n_available(&device), 5u), 60);
         unsigned got = virtqueue_pop(vq, used, SIZE);
+        assert_in_range(got, 1, 5);
         for (unsigned i = 0; i < got; i++) {
             assert_ptr_equal(used[i].token, &tokens[n_back % 65536]);
             n_back++;
@@ -445,20 +446,39 @@ static void kicks_with_event_index_are_exact_over_the_wrap_of_the_indices(void *
     unsigned n_kicks = 0, n_rounds = 0;
 
     (void)state;
-    /* the device asks after each round of 2 batches of 2: every round costs exactly one kick */
-    for (unsigned n = 0; n < 70000; n += 4) {
-        for (unsigned batch = 0; batch < 2; batch++) {
-            add_many(2, 0);
+    /* the device asks after each round of batches of 3 and 2: every round costs exactly one kick,
+     * also the one whose first batch begins at 65535 */
+    for (unsigned n = 0; n < 140000; n += 5) {
+        for (unsigned batch = 3; batch >= 2; batch--) {
+            add_many(batch, 0);
             virtqueue_publish(vq);
             n_kicks += virtqueue_needs_kick(vq);
         }
-        serve(4, 0);
+        serve(5, 0);
         device_want_kicks(&device, true);
-        assert_int_equal(pop_all(), 4);
+        assert_int_equal(pop_all(), 5);
         n_rounds++;
+        assert_int_equal(n_kicks, n_rounds);
     }
-    assert_int_equal(n_rounds, 17500);
-    assert_int_equal(n_kicks, 17500);
+    assert_int_equal(n_rounds, 28000);
+}
+
+/* Against counting one by one, at every distance from the wrap and from the event. */
+static void an_event_index_is_passed_when_counting_meets_it(void **state)
+{
+    (void)state;
+    for (unsigned start = 65536 - 40; start < 65536 + 40; start++) {
+        for (unsigned n = 0; n < 20; n++) {
+            for (unsigned event = start - 30; event < start + 60; event++) {
+                uint16_t from = (uint16_t)start, to = (uint16_t)(start + n), at = (uint16_t)event;
+                if (virtqueue_need_event(at, to, from) != device_passes(from, to, at)) {
+                    fail_msg("from %u to %u, event %u", from, to, at);
+                }
+            }
+        }
+    }
+    assert_true(virtqueue_need_event(7, 6, 7)); /* all but one of a turn */
+    assert_false(virtqueue_need_event(6, 6, 7));
 }
 
 static void a_question_delayed_for_a_whole_turn_of_the_index_is_answered_yes(void **state)
@@ -755,6 +775,7 @@ int main(void)
         TEST(with_event_index_one_kick_is_enough_until_the_device_asks_again, open_event_queue),
         TEST(a_batch_that_crosses_the_event_index_anywhere_needs_one_kick, open_event_queue),
         TEST(kicks_with_event_index_are_exact_over_the_wrap_of_the_indices, open_event_queue),
+        cmocka_unit_test(an_event_index_is_passed_when_counting_meets_it),
         TEST(a_question_delayed_for_a_whole_turn_of_the_index_is_answered_yes, open_event_queue),
         TEST(reset_restarts_the_notification_decision, open_event_queue),
         TEST(flags_switch_interrupts, open_flags_queue),
