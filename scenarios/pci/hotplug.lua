@@ -40,7 +40,7 @@ end
 local function expect_gone(m, p)
     pci.expect_absent(m, table.unpack(p.address))
     for _, bar in ipairs(p.bars) do
-        for _, offset in ipairs { 0, 4, bar.size // 2, bar.size - 8 } do
+        for _, offset in ipairs { 0, bar.size - 8 } do
             for _, width in ipairs { 1, 2, 4, 8 } do
                 if bar.kind ~= "io" then
                     expect(m:read(bar.base + offset, width), 0) -- unassigned memory
@@ -216,7 +216,7 @@ for _, p in ipairs(places) do
         mem:u32(0x40, 0x600d)
         expect(m:read(at + 0x40, 4), 0x600d)
         shm.regs.IntrMask = 5
-        for round = 1, 3 do
+        for round = 1, 2 do
             shm:unplug()
             expect(m:read(at + 0x40, 4), 0)
             shm:replug()
@@ -234,7 +234,7 @@ for _, p in ipairs(places) do
         local late = m:plug("virtio-net-pci,disable-legacy=on,mac=02:00:00:00:00:07" .. bus)
         first:enable()
         local there = virtio_net(first)
-        for round = 1, 3 do
+        for round = 1, 2 do
             late:enable()
             local here = virtio_net(late)
             expect(here:mac(), mac "02:00:00:00:00:07")
@@ -243,7 +243,7 @@ for _, p in ipairs(places) do
             there:send(frame(100 + round, round))
             expect(here:recv(), frame(100 + round, round))
             late:unplug()
-            if round < 3 then
+            if round < 2 then
                 late:replug()
             end
         end
