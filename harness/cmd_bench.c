@@ -17,9 +17,17 @@ static const char help_text[] =
     "measured, which takes about a quarter of a minute; NAME is a figure, its first part\n"
     "('qtest'), or a pattern ('*_vs_*').\n"
     "\n"
-    "What is compared is measured in turns on the same QEMU, round after round. A ratio is taken\n"
-    "within each round, so it holds on a busy machine too; rates and times do not. Each figure is\n"
-    "the median of its rounds, with the first and third quartiles.\n"
+    "What is compared is measured in turns on the same QEMU, round after round, and a ratio is "
+    "taken\n"
+    "within each round, so that what slows the machine down slows both sides. Each figure is the\n"
+    "median of its rounds, with the first and third quartiles.\n"
+    "\n"
+    "What is aimed at is meant for a machine that does nothing else. On such a machine a client "
+    "that\n"
+    "works as libqtest does spends most of its time waking processors up, so that it is much "
+    "further\n"
+    "behind than on one whose processors are awake; figures with 'loaded' in their\n"
+    "name are taken while something else (threads at the lowest priority) keeps them awake.\n"
     "\n"
     "With --json each figure is one object on a line of its own:\n"
     "  "
@@ -34,7 +42,7 @@ static const char help_examples[] =
     "  ringlab bench --runs 200 start            start-up times, of more rounds\n"
     "\n"
     "Exit status: 0 all figures came out, whatever they are; 1 one could not be measured; 2 wrong\n"
-    "usage, or no QEMU.\n";
+    "usage, or no QEMU; 130 interrupted.\n";
 
 enum {
     DEFAULT_ROUNDS = 50,
@@ -156,7 +164,8 @@ static void warn_of_load(void)
     double load;
 
     if (isatty(STDERR_FILENO) && getloadavg(&load, 1) == 1 && load > 0.7) {
-        fprintf(stderr, "note: the load average is %.1f: ratios hold, rates and times do not\n",
+        fprintf(stderr,
+                "note: the load average is %.1f; what is aimed at is meant for an idle machine\n",
                 load);
     }
 }
