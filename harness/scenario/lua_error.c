@@ -266,9 +266,10 @@ int sc_message_handler(lua_State *L)
     lua_newtable(L);
     if (lua_istable(L, 1)) {
         const char *kind = raw_string(L, 1, "kind");
-        is_ours = kind && (strcmp(kind, "expect") == 0 || strcmp(kind, "skip") == 0);
+        is_ours = kind && (strcmp(kind, "expect") == 0 || strcmp(kind, "skip") == 0) &&
+                  raw_string(L, 1, "message");
         if (is_ours) {
-            set(L, 2, "kind");
+            copy(L, 1, 2, "kind");
             copy(L, 1, 2, "expression");
             copy(L, 1, 2, "expected");
             copy(L, 1, 2, "actual");

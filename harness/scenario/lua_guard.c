@@ -18,9 +18,9 @@ struct guard {
     guard_stuck_fn stuck;
     void *stuck_data;
     unsigned grace_ms;
-    lua_State *main;     /* the state's main thread */
-    size_t n_bytes;      /* of Lua's */
-    int64_t deadline_us; /* 0: none */
+    lua_State *main;           /* the state's main thread */
+    size_t n_bytes, max_bytes; /* of Lua's */
+    int64_t deadline_us;       /* 0: none */
     char *text;
     int timer_fd, epoll_fd;
     /* the watchdog */
@@ -43,7 +43,7 @@ static void *allocate(void *data, void *block, size_t old_size, size_t size)
         free(block);
         return NULL;
     }
-    if (size > before && size - before > ((size_t)GUARD_MEMORY_MIB << 20) - g->n_bytes) {
+    if (size > before && size - before > g->max_bytes - g->n_bytes) {
         return NULL;
     }
     void *moved = realloc(block, size);
@@ -84,8 +84,14 @@ static int on_panic(lua_State *L)
     return 0;
 }
 
-lua_State *guard_new_state(struct guard *g)
+unsigned guard_memory_mib(const struct guard *g)
 {
+    return (unsigned)(g->max_bytes >> 20);
+}
+
+lua_State *guard_new_state(struct guard *g, unsigned memory_mib)
+{
+    g->max_bytes = (size_t)(memory_mib ? memory_mib : GUARD_MEMORY_MIB) << 20;
     lua_State *L = lua_newstate(allocate, g);
 
     if (L) {

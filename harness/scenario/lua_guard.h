@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 enum {
-    GUARD_MEMORY_MIB = 1024, /* of Lua's own, per scenario */
+    GUARD_MEMORY_MIB = 1024, /* of Lua's own, per scenario, unless told otherwise */
     GUARD_GRACE_MS = 10000,  /* how long after its deadline a script counts as stuck */
 };
 
@@ -27,8 +27,10 @@ struct guard *guard_new(int cancel_fd, bool (*is_cancelled)(void), unsigned grac
                         guard_stuck_fn stuck, void *stuck_data, GError **error);
 void guard_free(struct guard *g);
 
-/* A state with the library's memory limit and hook. NULL: no memory. Close it with lua_close. */
-lua_State *guard_new_state(struct guard *g);
+/* A state whose memory is limited (0: GUARD_MEMORY_MIB), with the hook. NULL: no memory. Close it
+ * with lua_close. */
+lua_State *guard_new_state(struct guard *g, unsigned memory_mib);
+unsigned guard_memory_mib(const struct guard *g);
 
 /* From now on the script may run for `ms`; 0: for as long as it likes. `what` is named when it is
  * over: "the test". */

@@ -533,8 +533,10 @@ static int l_alive(lua_State *L)
     bool alive = qemu && qemu_is_alive(qemu, &reason);
 
     m->is_death_known |= !alive;
-
     lua_pushboolean(L, alive);
+    if (alive) {
+        return 1; /* alone, so that expect(m:alive()) is what it looks like */
+    }
     lua_pushstring(L, reason);
     g_free(reason);
     return 2;

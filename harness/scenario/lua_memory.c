@@ -221,6 +221,10 @@ static int l_gpa(lua_State *L)
     struct guest_region *r = region(L);
     lua_Integer offset = luaL_optinteger(L, 2, 0);
 
+    if (offset < 0 || (uint64_t)offset > r->size) {
+        return luaL_error(L, "offset %I is outside memory '%s' of %I bytes", offset, r->name,
+                          (lua_Integer)r->size);
+    }
     if (r->gpa == GUEST_UNPLACED) {
         return luaL_error(L, "memory '%s' is not on any guest's bus", r->name);
     }

@@ -3,6 +3,7 @@
  */
 #include "harness/scenario/lua_scenario.h"
 
+#include <limits.h>
 #include <string.h>
 
 struct scenario *sc_of(lua_State *L)
@@ -176,7 +177,12 @@ int sc_timeout(lua_State *L, int arg, int default_ms)
     lua_Integer wanted = luaL_optinteger(L, arg, default_ms);
 
     luaL_argcheck(L, wanted >= 0 && wanted <= 3600000, arg, "a timeout is 0 to 3600000 ms");
-    return (int)MIN(wanted, guard_left_ms(sc_of(L)->guard));
+    /* waits count in whole ms and may end one early: the deadline is to be over when they do */
+    int left = guard_left_ms(sc_of(L)->guard);
+    if (left == 0 && guard_is_over(sc_of(L)->guard)) {
+        luaL_error(L, "%s", guard_text(sc_of(L)->guard));
+    }
+    return (int)MIN(wanted, left < INT_MAX ? left + 2 : left);
 }
 
 uint64_t sc_check_size(lua_State *L, int arg)

@@ -40,8 +40,8 @@ static void take_error(struct scenario *sc, int status, struct outcome *o)
     o->result.outcome = REPORT_ERROR;
     if (!lua_istable(L, -1)) { /* the message handler was not called, or could not end */
         o->message = status == LUA_ERRMEM
-                         ? g_strdup_printf("not enough memory: a scenario may use %d MiB in Lua",
-                                           GUARD_MEMORY_MIB)
+                         ? g_strdup_printf("not enough memory: a scenario may use %u MiB in Lua",
+                                           guard_memory_mib(sc->guard))
                          : g_strdup_printf("an error while another one was handled: %s",
                                            lua_tostring(L, -1));
         return;

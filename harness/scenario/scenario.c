@@ -169,7 +169,7 @@ static int open_all(lua_State *L)
 
 static bool open_state(struct scenario *sc, GError **error)
 {
-    lua_State *L = guard_new_state(sc->guard);
+    lua_State *L = guard_new_state(sc->guard, sc->options->memory_mib);
 
     sc->L = L;
     if (L) {

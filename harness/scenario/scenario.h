@@ -34,6 +34,7 @@ struct scenario_options {
     void (*stuck)(void *data, struct report *report);
     void *stuck_data;
     unsigned grace_ms;
+    unsigned memory_mib; /* that Lua may use; 0: 1024 */
 };
 
 /* Runs one file; its tests are told to `report`, between report_file_started and

@@ -70,14 +70,14 @@ local function show(value, depth)
         return string.format("%d bytes: %s", #value, hex(value))
     elseif type(value) == "table" and depth < 4 then
         local parts, n = {}, 0
-        for i, item in ipairs(value) do
-            n = i
-            if i <= max_items then
-                parts[i] = show(item, depth + 1)
+        while rawget(value, n + 1) ~= nil do
+            n = n + 1
+            if n <= max_items then
+                parts[n] = show(rawget(value, n), depth + 1)
             end
         end
         local keys = {}
-        for key in pairs(value) do
+        for key in next, value do
             if not (math.type(key) == "integer" and key >= 1 and key <= n) then
                 keys[#keys + 1] = key
             end
@@ -89,7 +89,7 @@ local function show(value, depth)
             if #parts == max_items then
                 break
             end
-            parts[#parts + 1] = tostring(key) .. " = " .. show(value[key], depth + 1)
+            parts[#parts + 1] = tostring(key) .. " = " .. show(rawget(value, key), depth + 1)
         end
         if n + #keys > #parts then
             parts[#parts + 1] = string.format("... (%d in all)", n + #keys)
@@ -112,13 +112,13 @@ local function same(a, b, seen)
         return true
     end
     seen[a] = b
-    for key, value in pairs(a) do
-        if not same(value, b[key], seen) then
+    for key, value in next, a do
+        if not same(value, rawget(b, key), seen) then
             return false
         end
     end
-    for key in pairs(b) do
-        if a[key] == nil then
+    for key in next, b do
+        if rawget(a, key) == nil then
             return false
         end
     end
