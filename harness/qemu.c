@@ -213,15 +213,6 @@ bool qemu_is_alive(struct qemu *qemu, char **reason)
     return false;
 }
 
-bool qemu_check_alive(struct qemu *qemu, GError **error)
-{
-    if (!child_wait(&qemu->child, 0))
-        return true;
-    g_autofree char *text = describe_end(qemu);
-    g_set_error(error, QEMU_ERROR, QEMU_ERROR_DIED, "%s", text);
-    return false;
-}
-
 /* ---- starting ---- */
 
 /* What stands between `before` and `after` in `text`; `before` is looked for to the left of

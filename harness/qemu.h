@@ -16,7 +16,6 @@ enum qemu_error {
     QEMU_ERROR_NOT_FOUND,   /* no binary */
     QEMU_ERROR_UNSUPPORTED, /* this QEMU has no such accelerator, machine or device */
     QEMU_ERROR_START,       /* it exited while starting; the message has its last lines */
-    QEMU_ERROR_DIED,        /* it was there and is gone: signal or exit code, last lines */
     QEMU_ERROR_SYSTEM,
 };
 
@@ -36,7 +35,6 @@ const struct qemu_info *qemu_info_get(GError **error);
  * empty if the binary did not answer. */
 const char *const *qemu_info_accelerators(const struct qemu_info *info);
 const char *const *qemu_info_devices(const struct qemu_info *info);
-bool qemu_info_has_accelerator(const struct qemu_info *info, const char *name);
 bool qemu_info_has_device(const struct qemu_info *info, const char *name);
 /* The device name nearest to `name`, or NULL; for messages. */
 const char *qemu_info_nearest_device(const struct qemu_info *info, const char *name);
@@ -74,8 +72,6 @@ const char *qemu_accelerator(const struct qemu *qemu);
 /* Whether it is still running; if not, *reason (freed with g_free) says how it ended: "was killed
  * by signal 9 (Killed)", "exited with status 1", then its last lines. */
 bool qemu_is_alive(struct qemu *qemu, char **reason);
-/* The same as an error: QEMU_ERROR_DIED, naming the machine. */
-bool qemu_check_alive(struct qemu *qemu, GError **error);
 /* What it wrote to standard output and error so far, without a few lines that our own command line
  * always causes. */
 char *qemu_log(struct qemu *qemu);

@@ -211,11 +211,6 @@ const char *const *qemu_info_devices(const struct qemu_info *info)
     return get_list(info, &known_of(info)->devices, "-device", parse_devices);
 }
 
-bool qemu_info_has_accelerator(const struct qemu_info *info, const char *name)
-{
-    return g_strv_contains(qemu_info_accelerators(info), name);
-}
-
 bool qemu_info_has_device(const struct qemu_info *info, const char *name)
 {
     return g_strv_contains(qemu_info_devices(info), name);

@@ -311,13 +311,6 @@ void trace_remark(struct trace *t, const char *text)
     append(t, record);
 }
 
-void trace_clear(struct trace *t)
-{
-    t->n_records = t->n_most = 0;
-    t->is_address_pending = false;
-    t->start_us = g_get_monotonic_time();
-}
-
 /* ---- printing ---- */
 
 static char *owner_name(const struct trace *t, const struct target *target)

@@ -33,8 +33,6 @@ uint64_t trace_mark(struct trace *t);
 void trace_rewind(struct trace *t, uint64_t mark);
 /* A line of text among the accesses: "QEMU was started again". `text` is constant. */
 void trace_remark(struct trace *t, const char *text);
-/* Forgets what was seen, and counts times from here: another test begins. */
-void trace_clear(struct trace *t);
 
 /* The accesses as lines, oldest first; "" if there were none. Freed with g_free().
  *   +0.001234 net  common.device_status <- 0x0f (acknowledge driver driver_ok features_ok)

@@ -454,11 +454,6 @@ const struct qmp_version *qmp_version(const struct qmp *qmp)
     return &qmp->version;
 }
 
-int qmp_fd(const struct qmp *qmp)
-{
-    return qmp->fd;
-}
-
 void qmp_set_cancel_fd(struct qmp *qmp, int fd)
 {
     qmp->cancel_fd = fd;

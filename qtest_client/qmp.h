@@ -35,7 +35,6 @@ struct qmp;
 struct qmp *qmp_new(int fd, int timeout_ms, GError **error);
 void qmp_free(struct qmp *qmp);
 const struct qmp_version *qmp_version(const struct qmp *qmp);
-int qmp_fd(const struct qmp *qmp);
 /* Waits end early, with CANCELLED, once `fd` is readable (nothing is read from it); -1: none. */
 void qmp_set_cancel_fd(struct qmp *qmp, int fd);
 /* As qtest_set_closed_hook. */

@@ -174,6 +174,9 @@ static void modern_negotiation_goes_through_the_states_in_order(void **state)
     /* CSUM is not offered; both halves are written */
     assert_int_equal(fake.taken, UINT64_C(0x100000020));
     assert_int_equal(v->features, UINT64_C(0x100000020));
+    uint64_t offered;
+    assert_ok(virtio_pci_device_features(v, &offered, &error), error);
+    assert_int_equal(offered, FAKE_FEATURES & ~FAKE_LEGACY_ONLY);
 }
 
 static void legacy_negotiation_has_no_features_ok_and_32_bits(void **state)
@@ -187,6 +190,9 @@ static void legacy_negotiation_has_no_features_ok_and_32_bits(void **state)
     assert_memory_equal(fake.status_log, order, sizeof(order));
     assert_int_equal(v->features, (uint32_t)FAKE_FEATURES);
     assert_int_equal(fake.taken, (uint32_t)FAKE_FEATURES);
+    uint64_t offered;
+    assert_ok(virtio_pci_device_features(v, &offered, &error), error);
+    assert_int_equal(offered, (uint32_t)FAKE_FEATURES);
 }
 
 static void a_missing_feature_is_named_and_the_driver_gives_up(void **state)

@@ -19,8 +19,7 @@ int sc_raise(lua_State *L, GError *error)
         lua_setfield(L, -2, "message");
     } else {
         if (g_error_matches(error, QTEST_ERROR, QTEST_ERROR_CLOSED) ||
-            g_error_matches(error, QMP_ERROR, QMP_ERROR_CLOSED) ||
-            g_error_matches(error, QEMU_ERROR, QEMU_ERROR_DIED)) {
+            g_error_matches(error, QMP_ERROR, QMP_ERROR_CLOSED)) {
             sc->is_death_told = true;
         }
         luaL_where(L, 1); /* the nearest Lua function */
