@@ -65,6 +65,7 @@ static void machine_destroy(struct session_machine *m)
     }
     g_ptr_array_unref(m->devices);
     g_ptr_array_unref(m->args);
+    g_array_unref(m->inherit);
     guest_memory_free(m->memory);
     guest_region_free(m->ram);
     g_free(m->name);
@@ -222,6 +223,7 @@ struct session_machine *session_machine_new(struct session *s,
     m->has_bridge = o->has_bridge;
     m->devices = g_ptr_array_new();
     m->args = g_ptr_array_new_with_free_func(g_free);
+    m->inherit = g_array_new(FALSE, FALSE, sizeof(int));
     m->memory = guest_memory_new();
     g_ptr_array_add(s->machines, m);
     return m;
@@ -245,6 +247,15 @@ bool session_machine_add_args(struct session_machine *m, const char *const *args
     for (; *args; args++) {
         g_ptr_array_add(m->args, g_strdup(*args));
     }
+    return true;
+}
+
+bool session_machine_inherit(struct session_machine *m, int fd, GError **error)
+{
+    if (!not_started(m, "a descriptor to inherit", error)) {
+        return false;
+    }
+    g_array_append_val(m->inherit, fd);
     return true;
 }
 
@@ -302,7 +313,7 @@ static bool find_doorbell(struct session_machine *m, GError **error)
 static bool start_qemu(struct session_machine *m, GError **error)
 {
     g_autoptr(GPtrArray) args = g_ptr_array_new_with_free_func(g_free);
-    g_autoptr(GArray) inherit = g_array_new(FALSE, FALSE, sizeof(int));
+    g_autoptr(GArray) inherit = g_array_copy(m->inherit);
 
     for (guint i = 0; i < m->args->len; i++) {
         g_ptr_array_add(args, g_strdup(m->args->pdata[i]));
@@ -438,6 +449,11 @@ struct session_machine *session_nth_machine(struct session *s, unsigned n)
 const char *session_machine_name(const struct session_machine *m)
 {
     return m->name;
+}
+
+struct session *session_machine_session(const struct session_machine *m)
+{
+    return m->session;
 }
 
 struct machine *session_machine_machine(struct session_machine *m)

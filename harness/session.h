@@ -73,6 +73,8 @@ struct session_machine *session_machine_new(struct session *session,
                                             GError **error);
 /* One more argument (or two, "-netdev" and its value) for QEMU's command line. */
 bool session_machine_add_args(struct session_machine *m, const char *const *args, GError **error);
+/* A descriptor that QEMU inherits under the same number; the caller keeps it until the start. */
+bool session_machine_inherit(struct session_machine *m, int fd, GError **error);
 
 /* Starts QEMU, intercepts the I/O APIC, and unless it is bare scans PCI and enables every declared
  * device: BARs placed, memory, I/O and bus mastering on. Does nothing if it runs already. */
@@ -88,6 +90,7 @@ bool session_machine_setup(struct session_machine *m, GError **error);
 /* The n-th (from 0) machine of the session, or NULL. */
 struct session_machine *session_nth_machine(struct session *session, unsigned n);
 const char *session_machine_name(const struct session_machine *m);
+struct session *session_machine_session(const struct session_machine *m);
 /* NULL while it does not run. */
 struct machine *session_machine_machine(struct session_machine *m);
 struct qemu *session_machine_qemu(struct session_machine *m);
@@ -118,6 +121,7 @@ const char *session_device_driver(const struct session_device *dev);
 const char *session_device_id(const struct session_device *dev);
 /* Where it hangs on the root bus; false if it lies behind a bridge. */
 bool session_device_slot(const struct session_device *dev, unsigned *slot, unsigned *function);
+struct session_machine *session_device_machine(const struct session_device *dev);
 struct guest_region *session_device_region(const struct session_device *dev);
 struct ivshmem_server *session_device_server(const struct session_device *dev);
 /* Its peer id at the server (doorbell devices). */

@@ -408,6 +408,11 @@ bool session_device_slot(const struct session_device *dev, unsigned *slot, unsig
     return dev->bus == NULL;
 }
 
+struct session_machine *session_device_machine(const struct session_device *dev)
+{
+    return dev->machine;
+}
+
 struct guest_region *session_device_region(const struct session_device *dev)
 {
     return dev->region;

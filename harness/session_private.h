@@ -32,6 +32,7 @@ struct session_machine {
     unsigned n_numbers; /* given to devices that need one */
     GPtrArray *devices; /* struct session_device * */
     GPtrArray *args;
+    GArray *inherit;
     struct guest_memory *memory;
     struct guest_region *ram;
     struct session_device *bridge_device; /* NULL unless asked for */

@@ -172,6 +172,7 @@ void report_test_ended(struct report *r, const struct report_result *result)
         struct report_text *text = g_new(struct report_text, 1);
         text->name = report_clean_line(result->attachments[i].name);
         text->text = report_clean(result->attachments[i].text);
+        text->only_in_files = result->attachments[i].only_in_files;
         g_ptr_array_add(test->attachments, text);
     }
     g_ptr_array_add(r->file->tests, test);

@@ -22,6 +22,7 @@ enum report_outcome {
 struct report_attachment {
     const char *name;
     const char *text;
+    bool only_in_files; /* not for a reader of TAP: long, and the same for every failure */
 };
 
 /* How a test ended. All strings are copied, and may hold any bytes: what is no valid UTF-8 or a
@@ -80,6 +81,7 @@ struct report_test {
 
 struct report_text {
     char *name, *text;
+    bool only_in_files;
 };
 
 struct report_file {

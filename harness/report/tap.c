@@ -86,11 +86,15 @@ static void put_key(struct tap *tap, const char *key, const char *text)
 
 static void put_attachments(struct tap *tap, const GPtrArray *attachments)
 {
+    bool is_first = true;
     for (guint i = 0; i < attachments->len; i++) {
         const struct report_text *a = attachments->pdata[i];
         g_autofree char *body = g_strstrip(g_strdup(a->text));
-        if (i == 0)
+        if (a->only_in_files)
+            continue;
+        if (is_first)
             fputs("  attachments:\n", tap->out);
+        is_first = false;
         fputs("    ", tap->out);
         put_quoted(tap, a->name);
         fputs(": ", tap->out);

@@ -78,8 +78,8 @@ static char *without_times(const char *text)
 static void tell_mixed_run(struct report *r)
 {
     const struct report_attachment attachments[] = {
-        {"QEMU m stderr", "qemu: one\n\n  two\n"},
-        {"m \"trace\"", ""},
+        {.name = "QEMU m stderr", .text = "qemu: one\n\n  two\n"},
+        {.name = "m \"trace\"", .text = ""},
     };
     const struct report_result failure = {
         .outcome = REPORT_FAILED,
@@ -304,7 +304,7 @@ static void tap_shows_the_end_of_a_long_attachment_and_the_files_all_of_it(void 
     g_autoptr(GString) log = g_string_new(NULL);
     for (int i = 1; i <= 100; i++)
         g_string_append_printf(log, "line %d.\n", i);
-    struct report_attachment attachment = {"log", log->str};
+    struct report_attachment attachment = {.name = "log", .text = log->str};
     struct report_result result = {
         .outcome = REPORT_FAILED, .attachments = &attachment, .n_attachments = 1};
     report_run_started(f->report, NULL, 1);
@@ -352,7 +352,7 @@ static void junit_is_well_formed_whatever_bytes_come_in(void **state)
     for (int i = 1; i < 256; i++)
         bytes[i - 1] = (char)i;
     g_strlcat(bytes, "\xef\xbf\xbf]]>&lt;", sizeof bytes);
-    struct report_attachment attachment = {bytes, bytes};
+    struct report_attachment attachment = {.name = bytes, .text = bytes};
     report_run_started(f->report, NULL, 1);
     report_file_started(f->report, bytes, 1);
     for (enum report_outcome outcome = REPORT_PASSED; outcome <= REPORT_ERROR; outcome++) {

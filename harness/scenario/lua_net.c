@@ -104,6 +104,19 @@ static struct virtio_net_frame check_frame(lua_State *L, int index)
     return f;
 }
 
+/* The first thing everybody tries is one network card alone. */
+static int raise_untaken(lua_State *L, GError *error)
+{
+    if (g_error_matches(error, QTEST_ERROR, QTEST_ERROR_TIMEOUT)) {
+        char *text = g_strdup_printf("%s; a frame stays in the ring until somebody on the same "
+                                     "network can take it: is there a second, receiving device?",
+                                     error->message);
+        g_free(error->message);
+        error->message = text;
+    }
+    return sc_raise(L, error);
+}
+
 /* net:send(frame[, timeout]): waits for room in the ring, and until the device has taken it */
 static int l_send(lua_State *L)
 {
@@ -115,11 +128,11 @@ static int l_send(lua_State *L)
     if (virtio_net_tx_burst(net, 0, &f, 1, &error) == 0) {
         if (error || !virtio_net_tx_drain(net, 0, timeout, &error) ||
             virtio_net_tx_burst(net, 0, &f, 1, &error) == 0) {
-            return error ? sc_raise(L, error) : luaL_error(L, "the transmit ring stays full");
+            return error ? raise_untaken(L, error) : luaL_error(L, "the transmit ring stays full");
         }
     }
     if (!virtio_net_tx_drain(net, 0, timeout, &error)) {
-        return sc_raise(L, error);
+        return raise_untaken(L, error);
     }
     return 0;
 }
@@ -194,7 +207,7 @@ static int l_drain(lua_State *L)
     GError *error = NULL;
 
     if (!virtio_net_tx_drain(net, 0, sc_timeout(L, 2, DEFAULT_WAIT_MS), &error)) {
-        return sc_raise(L, error);
+        return raise_untaken(L, error);
     }
     return 0;
 }

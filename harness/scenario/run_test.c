@@ -11,7 +11,8 @@ enum { DEFAULT_TEST_TIMEOUT_MS = 30000, MAX_TEXT = 4000 };
 struct outcome {
     struct report_result result;
     char *message, *expression, *expected, *actual, *script, *traceback;
-    GPtrArray *texts; /* char *: name, text, name, text ... */
+    GPtrArray *texts;         /* char *: name, text, name, text ... */
+    GPtrArray *command_lines; /* the same */
 };
 
 /* ---- the verdict ---- */
@@ -125,11 +126,11 @@ static void check_survivors(struct scenario *sc, struct outcome *o)
 
 /* ---- evidence ---- */
 
-static void attach(struct outcome *o, char *name, char *text)
+static void attach(GPtrArray *texts, char *name, char *text)
 {
     if (text && *text) {
-        g_ptr_array_add(o->texts, name);
-        g_ptr_array_add(o->texts, text);
+        g_ptr_array_add(texts, name);
+        g_ptr_array_add(texts, text);
     } else {
         g_free(name);
         g_free(text);
@@ -138,14 +139,15 @@ static void attach(struct outcome *o, char *name, char *text)
 
 static void attach_evidence(struct scenario *sc, struct outcome *o)
 {
-    attach(o, g_strdup("traceback"), g_steal_pointer(&o->traceback));
+    attach(o->texts, g_strdup("traceback"), g_steal_pointer(&o->traceback));
     for (unsigned i = 0; session_nth_machine(sc->session, i); i++) {
         struct session_machine *m = session_nth_machine(sc->session, i);
         const char *name = session_machine_name(m);
         struct qemu *qemu = session_machine_qemu(m);
         if (qemu) {
-            attach(o, g_strdup_printf("%s: QEMU's log", name), qemu_log(qemu));
-            attach(o, g_strdup_printf("%s: QEMU's command line", name), qemu_command_line(qemu));
+            attach(o->texts, g_strdup_printf("%s: QEMU's log", name), qemu_log(qemu));
+            attach(o->command_lines, g_strdup_printf("%s: QEMU's command line", name),
+                   qemu_command_line(qemu));
         }
     }
     sc_attach_traces(sc, o->texts);
@@ -211,10 +213,17 @@ static void end(struct scenario *sc)
     guard_set_deadline(sc->guard, "", 0);
 }
 
+static void add_attachments(GArray *to, const GPtrArray *texts, bool only_in_files)
+{
+    for (guint i = 0; i + 1 < texts->len; i += 2) {
+        struct report_attachment a = {texts->pdata[i], texts->pdata[i + 1], only_in_files};
+        g_array_append_val(to, a);
+    }
+}
+
 static void report(struct scenario *sc, const struct scenario_test *t, struct outcome *o)
 {
-    g_autofree struct report_attachment *attachments =
-        g_new0(struct report_attachment, o->texts->len / 2 + 1);
+    g_autoptr(GArray) attachments = g_array_new(FALSE, FALSE, sizeof(struct report_attachment));
 
     o->result.message = o->message;
     o->result.expression = o->expression;
@@ -224,19 +233,18 @@ static void report(struct scenario *sc, const struct scenario_test *t, struct ou
     if (o->result.line == 0) {
         o->result.line = t->line;
     }
-    for (guint i = 0; i + 1 < o->texts->len; i += 2) {
-        attachments[i / 2].name = o->texts->pdata[i];
-        attachments[i / 2].text = o->texts->pdata[i + 1];
-    }
-    o->result.attachments = attachments;
-    o->result.n_attachments = o->texts->len / 2;
+    add_attachments(attachments, o->texts, false);
+    add_attachments(attachments, o->command_lines, true);
+    o->result.attachments = (const struct report_attachment *)(const void *)attachments->data;
+    o->result.n_attachments = attachments->len;
     report_test_ended(sc->report, &o->result);
 }
 
 void sc_run_test(struct scenario *sc, const struct scenario_test *t)
 {
     lua_State *L = sc->L;
-    struct outcome o = {.texts = g_ptr_array_new_with_free_func(g_free)};
+    struct outcome o = {.texts = g_ptr_array_new_with_free_func(g_free),
+                        .command_lines = g_ptr_array_new_with_free_func(g_free)};
 
     report_test_started(sc->report, t->name);
     begin(sc, t);
@@ -259,6 +267,7 @@ void sc_run_test(struct scenario *sc, const struct scenario_test *t)
     end(sc);
     report(sc, t, &o);
     g_ptr_array_unref(o.texts);
+    g_ptr_array_unref(o.command_lines);
     g_free(o.message);
     g_free(o.expression);
     g_free(o.expected);
