@@ -283,8 +283,8 @@ static void c31_more_eventfds_than_vectors_are_refused_and_the_rest_works(void *
     start_well(b);
     settle(b);
     expect_logged(b, "Too many eventfd received, device has 2 vectors");
-    for (uint8_t v = 0; v < G_N_ELEMENTS(fds); v++) {
-        ring(b, 7, v);
+    for (unsigned v = 0; v < G_N_ELEMENTS(fds); v++) {
+        ring(b, 7, (uint8_t)v);
         for (unsigned i = 0; i < G_N_ELEMENTS(fds); i++) {
             assert_int_equal(take(fds[i]), i == v && v < N_VECTORS);
         }
