@@ -11,7 +11,7 @@ DESTDIR  ?=
 PYTHON   ?= python3
 VERSION  := 0.1.0
 
-PACKAGES := glib-2.0 json-glib-1.0
+PACKAGES := glib-2.0 json-glib-1.0 libpcap
 LUA      := lua5.4
 
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
@@ -34,9 +34,9 @@ objects  = $(patsubst %,$(BUILD)/%.o,$(basename $(1)))
 
 ABI_SRC     := $(call sources,models/abi)
 CLIENT_SRC  := $(call sources,qtest_client)
-MODELS_SRC  := $(call sources,models)
+MODELS_SRC  := $(call sources,models models/netmap models/vale models/ptnet models/backend)
 HARNESS_SRC := $(filter-out harness/main.c,$(call sources,harness harness/scenario harness/report harness/bench))
-TEST_SRC    := $(wildcard models/abi/test_*.c models/test_*.c qtest_client/test_*.c harness/test_*.c \
+TEST_SRC    := $(wildcard models/test_*.c models/*/test_*.c qtest_client/test_*.c harness/test_*.c \
                           harness/*/test_*.c)
 
 CLIENT_LIB  := $(BUILD)/libringlab-client.a
@@ -166,8 +166,8 @@ $(BUILD)/lint/%.tidy: %.c $(LINT_H) .clang-tidy
 	@touch $@
 
 # ---- installation ----
-INSTALLED_HEADERS := $(filter-out %_private.h %_outbox.h $(wildcard */test_*.h),\
-                       $(wildcard models/abi/*.h models/*.h qtest_client/*.h))
+INSTALLED_HEADERS := $(filter-out %_private.h %_outbox.h $(wildcard */test_*.h */*/test_*.h),\
+                       $(wildcard models/*.h models/*/*.h qtest_client/*.h))
 INSTALLED_LUA     := $(wildcard scenarios/lib/*.lua)
 to                 = $(DESTDIR)$(PREFIX)
 

@@ -8,9 +8,9 @@ set -eu
 # libc6-dev is only recommended by gcc, and recommendations are not installed. qemu-system-x86 needs
 # none either: the ROMs of SeaBIOS and of the network cards are among its dependencies.
 packages="gcc libc6-dev make binutils pkg-config libglib2.0-dev libjson-glib-dev liblua5.4-dev \
-libcmocka-dev qemu-system-x86 tcpdump"
+libcmocka-dev libpcap-dev qemu-system-x86 tcpdump"
 programs="gcc make objcopy pkg-config qemu-system-x86_64 tcpdump"
-modules="glib-2.0 json-glib-1.0 ${LUA:-lua5.4} cmocka"
+modules="glib-2.0 json-glib-1.0 ${LUA:-lua5.4} libpcap cmocka"
 for group in "$@"; do
     case $group in
     lint)

@@ -1,0 +1,273 @@
+/*
+ * netmap's inside: rings as the kernel side keeps them (krings), adapters (one per port) and what a
+ * kind of port must be able to do. For the port kinds (null, pipe, monitor, NIC, emulated, VALE)
+ * and the sync-kloop; applications use netmap.h.
+ *
+ * Locks, in the order they are taken: host->lock (control requests; adapters, names, references),
+ * then a switch's lock, then a kring's: nm_kr_acquire while its indices change. Notification takes
+ * none of these.
+ */
+#ifndef RINGLAB_NM_KERN_H
+#define RINGLAB_NM_KERN_H
+
+#include "models/netmap/netmap.h"
+#include "models/netmap/nm_mem.h"
+
+#include <pthread.h>
+
+enum nm_txrx { NM_RX = 0, NM_TX = 1, NM_N_TXRX = 2 }; /* as in netmap_ring.dir */
+
+struct nm_adapter;
+struct nm_kring;
+
+/* ---- waiting: who wants to know that a ring, or any ring of a direction, moved ---- */
+
+/* Called by whoever made something happen, in its thread, with no lock of netmap held but perhaps a
+ * kring acquired: it must not sync, only signal (an eventfd, a condition). */
+typedef void (*nm_wake_fn)(void *data, struct nm_kring *kring);
+
+struct nm_waiter {
+    nm_wake_fn wake;
+    void *data;
+    struct nm_waiter *next; /* private */
+};
+
+struct nm_waiters {
+    _Atomic unsigned n; /* looked at without the lock: nobody waits, nothing to do */
+    pthread_mutex_t lock;
+    struct nm_waiter *first;
+};
+
+void nm_waiters_init(struct nm_waiters *w);
+void nm_waiters_clear(struct nm_waiters *w);
+/* Adding includes a full fence, so that: add, then look at the ring, misses nothing. */
+void nm_waiters_add(struct nm_waiters *w, struct nm_waiter *waiter);
+void nm_waiters_remove(struct nm_waiters *w, struct nm_waiter *waiter);
+void nm_waiters_wake(struct nm_waiters *w, struct nm_kring *kring);
+
+/* ---- krings ---- */
+
+enum nm_kr_state { NM_KR_FREE, NM_KR_BUSY, NM_KR_STOPPED, NM_KR_BUSY_STOPPED };
+
+enum {
+    NKR_EXCLUSIVE = 0x1, /* bound by one file alone */
+    NKR_FAKE = 0x2,      /* no application binds it: its slots point to buffer 0 */
+    NKR_NEEDRING = 0x4,  /* is to have a netmap_ring though nobody binds it (pipe peers) */
+    NKR_NOINTR = 0x10,   /* a VALE polling thread looks at it */
+    NKR_PENDINTR = 0x20,
+};
+
+struct nm_kring {
+    struct netmap_ring *ring; /* in the region; NULL while not in netmap mode */
+    uint32_t num_slots;
+    uint32_t hwcur;          /* first slot the application has handed over and we have not taken */
+    _Atomic uint32_t hwtail; /* first slot that is ours; VALE stores it from other threads */
+    uint32_t rhead, rcur;    /* what the application last said, checked */
+    uint32_t rtail;          /* what we last told it */
+    uint32_t buf_total;      /* of the adapter's allocator: bound for buf_idx */
+    uint32_t buf_size;       /* bytes */
+    uint8_t *buf_base;       /* buffer 0 */
+    uint64_t offset_mask;    /* 0: no offsets */
+    uint64_t offset_max;
+    /* The port's work: take [hwcur, rhead), move hwcur and hwtail. Called acquired. 0 or errno. */
+    int (*sync)(struct nm_kring *kring, int flags);
+    /* Something moved that the application should look at. Any thread. */
+    void (*notify)(struct nm_kring *kring, int flags);
+    struct nm_adapter *na;
+    uint16_t ring_id;  /* in its direction, host rings after the others */
+    uint8_t tx;        /* enum nm_txrx */
+    uint8_t flags;     /* NKR_ */
+    uint32_t users;    /* files that bind it */
+    _Atomic int state; /* enum nm_kr_state */
+    struct nm_waiters waiters;
+
+    /* VALE receive queues: slots reserved by senders and not yet published (models/vale/) */
+    pthread_spinlock_t lease_lock;
+    uint32_t lease_next; /* first slot not reserved */
+    uint32_t *leases;    /* NULL unless a VALE port's rx ring */
+
+    struct nm_kring *pipe; /* the other end's ring; NULL: not a pipe */
+    uint32_t pipe_tail;    /* pipes: published tail, up to the last whole packet */
+    GPtrArray *monitors;   /* struct nm_kring of monitors; NULL: none */
+    void *port_data;       /* of the port kind */
+    char name[64];         /* "vale0:a TX0", in messages */
+};
+
+static inline uint32_t nm_next(uint32_t i, uint32_t n)
+{
+    return i + 1 == n ? 0 : i + 1;
+}
+static inline uint32_t nm_prev(uint32_t i, uint32_t n)
+{
+    return i == 0 ? n - 1 : i - 1;
+}
+/* Slots from a up to b. */
+static inline uint32_t nm_dist(uint32_t a, uint32_t b, uint32_t n)
+{
+    return b >= a ? b - a : b + n - a;
+}
+
+/* A slot is shared with an application: its first three fields are read and written together, once.
+ */
+union nm_slot_word {
+    uint64_t word;
+    struct {
+        uint32_t buf_idx;
+        uint16_t len, flags;
+    };
+};
+static inline union nm_slot_word nm_slot_load(const struct netmap_slot *slot)
+{
+    return (union nm_slot_word){
+        .word = __atomic_load_n((const uint64_t *)(const void *)slot, __ATOMIC_RELAXED)};
+}
+static inline void nm_slot_store(struct netmap_slot *slot, union nm_slot_word w)
+{
+    __atomic_store_n((uint64_t *)(void *)slot, w.word, __ATOMIC_RELAXED);
+}
+
+/* Takes the ring for a sync: 0, or EBUSY (another thread is in it), EIO (stopped). With `wait` an
+ * EBUSY ring is waited for. */
+int nm_kr_acquire(struct nm_kring *kring, bool wait);
+void nm_kr_release(struct nm_kring *kring);
+/* No sync enters from now on, and none is inside when this returns. */
+void nm_kr_stop(struct nm_kring *kring);
+void nm_kr_start(struct nm_kring *kring);
+
+/* The checks of an application's head and cur (netmap.md 6.2, 6.3). Values were read once, into
+ * `head` and `cur`; `tail` is what the application could have seen. True: rhead and rcur hold them.
+ * False: the ring is bad, and goes through nm_ring_reinit. */
+bool nm_txsync_prologue(struct nm_kring *kring, uint32_t head, uint32_t cur);
+bool nm_rxsync_prologue(struct nm_kring *kring, uint32_t head, uint32_t cur);
+/* netmap.md 6.4. True if indices were beyond the ring. */
+bool nm_ring_reinit(struct nm_kring *kring);
+/* Publishes hwtail in ring.tail and rtail. */
+void nm_sync_finalize(struct nm_kring *kring);
+
+/* Wakes the ring's waiters, and those of the adapter's direction. Default of kring->notify. */
+void nm_notify(struct nm_kring *kring, int flags);
+
+/* ---- adapters ---- */
+
+enum {
+    NAF_SW_ONLY = 0x1,
+    NAF_HOST_RINGS = 0x2, /* has host rings that work (else they are fake) */
+    NAF_MEM_OWNER = 0x4,  /* keeps its allocator whatever requests say */
+    NAF_BUSY = 0x8,       /* owned by the kernel: attached to a switch ... */
+    NAF_OFFSETS = 0x10,   /* OFFSETS option */
+    NAF_MOREFRAG = 0x20,  /* takes packets of several slots */
+    NAF_ZOMBIE = 0x40,    /* its driver is gone */
+    NAF_NATIVE = 0x80,
+};
+
+/* What a kind of port does. Functions that may be NULL say so. Called with host->lock held, except
+ * sync and notify. */
+struct nm_port_ops {
+    const char *kind; /* "vale", "pipe", "nic" ... */
+    /* Fills in sync and notify of its krings; krings exist, without rings yet. 0 or errno. */
+    int (*krings_created)(struct nm_adapter *na);
+    void (*krings_deleted)(struct nm_adapter *na); /* NULL: nothing */
+    /* First file entered (true) or last one left netmap mode. NULL: nothing. */
+    int (*set_active)(struct nm_adapter *na, bool active);
+    /* Refreshes ring and slot counts. NULL: fixed. */
+    int (*config)(struct nm_adapter *na);
+    /* vnet header (0, 10, 12), or NULL: EOPNOTSUPP/ENXIO as netmap.md 9.4. */
+    int (*set_header)(struct nm_adapter *na, unsigned len);
+    void (*free)(struct nm_adapter *na); /* last reference is gone: frees `na` itself */
+};
+
+struct nm_adapter {
+    const struct nm_port_ops *ops;
+    struct nm_host *host;
+    char name[NETMAP_REQ_IFNAMSIZ];
+    unsigned refs;                    /* host->lock */
+    unsigned flags;                   /* NAF_ */
+    unsigned active_files;            /* files that bind rings */
+    uint32_t n_rings[NM_N_TXRX];      /* without host rings */
+    uint32_t n_host_rings[NM_N_TXRX]; /* at least 1 */
+    uint32_t n_slots[NM_N_TXRX];
+    struct nm_kring *krings[NM_N_TXRX];   /* n_rings + n_host_rings each; NULL while not active */
+    struct nm_waiters waiters[NM_N_TXRX]; /* of files bound to more than one ring */
+    struct nm_mem *mem;
+    struct nm_mem *mem_before; /* what a request replaced while idle; NULL */
+    unsigned virt_hdr_len;     /* bytes before each frame: 0, 10, 12 */
+    uint32_t rx_buf_maxsize;
+    GPtrArray *pipes; /* struct nm_adapter; NULL: none yet */
+    GPtrArray *monitor_adapters;
+    void *port; /* the kind's own */
+};
+
+/* One open file, as the sync-kloop and port kinds see it. */
+struct nm_file {
+    struct nm_host *host;
+    struct nm_adapter *na; /* NULL before registration */
+    struct netmap_if *nifp;
+    struct nm_mem *mem;
+    unsigned first[NM_N_TXRX], last[NM_N_TXRX]; /* bound krings [first, last) per direction */
+    uint64_t reg_flags;                         /* NR_ of the registration */
+    int sync_flags;                             /* NAF_CAN_FORWARD_DOWN */
+    struct nm_csb_atok *csb_atok;               /* NULL: not in CSB mode */
+    struct nm_csb_ktoa *csb_ktoa;
+    _Atomic int kloop_state; /* KLOOP_ bits, models/ptnet/kloop.h */
+    struct nm_waiter waiter[NM_N_TXRX];
+    bool is_armed[NM_N_TXRX];
+    int poll_fd;
+};
+
+/* Allocates krings with their indices, calls krings_created, makes rings for those that have users;
+ * and the reverse. For the control requests and for ports that make others (pipes, wrapped NICs).
+ */
+int nm_krings_create(struct nm_adapter *na);
+void nm_krings_delete(struct nm_adapter *na);
+int nm_rings_create(struct nm_adapter *na); /* rings for krings with users or NKR_NEEDRING */
+void nm_rings_delete(struct nm_adapter *na);
+static inline unsigned nm_all_rings(const struct nm_adapter *na, enum nm_txrx t)
+{
+    return na->n_rings[t] + na->n_host_rings[t];
+}
+
+struct nm_adapter *nm_adapter_ref(struct nm_adapter *na);
+void nm_adapter_unref(struct nm_adapter *na); /* host->lock held; frees at 0 */
+
+/* Port kinds find (or with `create` make) the adapter a request names: 0 with *na referenced, 0
+ * with *na NULL (not mine: ask the next), or errno. In netmap.md 4.1's order. Called with
+ * host->lock. */
+typedef int (*nm_resolve_fn)(struct nm_host *host, struct nmreq_header *header,
+                             struct nmreq_register *reg, struct nm_mem *mem, bool create,
+                             struct nm_adapter **na);
+int nm_null_resolve(struct nm_host *, struct nmreq_header *, struct nmreq_register *,
+                    struct nm_mem *, bool create, struct nm_adapter **);
+int nm_monitor_resolve(struct nm_host *, struct nmreq_header *, struct nmreq_register *,
+                       struct nm_mem *, bool create, struct nm_adapter **);
+int nm_pipe_resolve(struct nm_host *, struct nmreq_header *, struct nmreq_register *,
+                    struct nm_mem *, bool create, struct nm_adapter **);
+int vale_resolve(struct nm_host *, struct nmreq_header *, struct nmreq_register *, struct nm_mem *,
+                 bool create, struct nm_adapter **);
+int nm_nic_resolve(struct nm_host *, struct nmreq_header *, struct nmreq_register *,
+                   struct nm_mem *, bool create, struct nm_adapter **);
+/* All of the above in order; ENXIO if nobody knows the name. */
+int nm_resolve(struct nm_host *host, struct nmreq_header *header, struct nmreq_register *reg,
+               struct nm_mem *mem, bool create, struct nm_adapter **na);
+
+/* Bind and unbind as REGISTER does it, for kernel users too (a switch that wraps a NIC). */
+int nm_file_bind(struct nm_file *file, struct nm_adapter *na, uint32_t mode, uint16_t ringid,
+                 uint64_t flags);
+void nm_file_unbind(struct nm_file *file);
+
+struct vale_switches;
+
+struct nm_host {
+    pthread_mutex_t lock;
+    struct nm_host_options options; /* defaults filled in */
+    char *name;
+    struct nm_mems *mems;
+    GHashTable *nics; /* name -> struct nm_adapter */
+    struct vale_switches *vale;
+    GPtrArray *files;
+    nm_log_fn log;
+    void *log_data;
+};
+
+void nm_log(struct nm_host *host, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+#endif
