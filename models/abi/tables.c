@@ -6,6 +6,7 @@
 #include "models/abi/edu.h"
 #include "models/abi/ivshmem.h"
 #include "models/abi/pci.h"
+#include "models/abi/ptnet.h"
 #include "models/abi/reg.h"
 #include "models/abi/virtio_net.h"
 #include "models/abi/virtio_pci.h"
@@ -278,11 +279,40 @@ static const struct abi_device edu_device = {
     .n_placements = ABI_COUNT(edu_placements),
 };
 
+FIELD_TABLE(ptnet_ptfeat, PTNET_PTFEAT_FIELDS);
+REGISTER_TABLE(ptnet, PTNET_IO_REGISTERS);
+static const struct abi_block ptnet_block = {"regs", "ptnet registers", PTNET_IO_BAR_BYTES, 0,
+                                             REGS(ptnet)};
+static const struct abi_placement ptnet_placements[] = {
+    {&ptnet_block, ABI_AT_BAR, PTNETMAP_IO_PCI_BAR, 0, ABI_ALWAYS},
+};
+static const struct abi_device ptnet_device = {
+    .name = "ptnet-pci",
+    .what = "netmap passthrough network device",
+    .vendor_id = PTNETMAP_PCI_VENDOR_ID,
+    .device_ids = {PTNETMAP_PCI_NETIF_ID},
+    .placements = ptnet_placements,
+    .n_placements = ABI_COUNT(ptnet_placements),
+};
+
+REGISTER_TABLE(ptnet_memdev, PTNET_MDEV_IO_REGISTERS);
+static const struct abi_block ptnet_memdev_block = {"regs", "netmap memory registers",
+                                                    PTNET_MDEV_IO_BAR_BYTES, 0, REGS(ptnet_memdev)};
+static const struct abi_placement ptnet_memdev_placements[] = {
+    {&ptnet_memdev_block, ABI_AT_BAR, PTNETMAP_IO_PCI_BAR, 0, ABI_ALWAYS},
+};
+static const struct abi_device ptnet_memdev_device = {
+    .name = "ptnetmap-memdev",
+    .what = "memory of a netmap port that is passed through",
+    .vendor_id = PTNETMAP_PCI_VENDOR_ID,
+    .device_ids = {PTNETMAP_PCI_DEVICE_ID},
+    .placements = ptnet_memdev_placements,
+    .n_placements = ABI_COUNT(ptnet_memdev_placements),
+};
+
 const struct abi_device *const abi_devices[] = {
-    &virtio_net_device,
-    &ivshmem_device,
-    &e1000e_device,
-    &edu_device,
+    &virtio_net_device, &ivshmem_device, &e1000e_device,
+    &edu_device,        &ptnet_device,   &ptnet_memdev_device,
 };
 const size_t abi_n_devices = ABI_COUNT(abi_devices);
 

@@ -6,6 +6,7 @@
 #include "models/abi/edu.h"
 #include "models/abi/ivshmem.h"
 #include "models/abi/pci.h"
+#include "models/abi/ptnet.h"
 #include "models/abi/virtio_net.h"
 
 #include <setjmp.h>
@@ -142,6 +143,8 @@ static void devices_are_found_by_each_of_their_ids(void **state)
         {0x1af4, 0x1110, "ivshmem"},
         {0x8086, 0x10d3, "e1000e"},
         {0x1234, 0x11e8, "edu"},
+        {0x1b36, 0x000d, "ptnet-pci"},
+        {0x1b36, 0x000c, "ptnetmap-memdev"},
     };
 
     (void)state;
@@ -233,6 +236,13 @@ static void constants_are_those_of_the_specifications(void **state)
     assert_int_equal(IVSHMEM_DOORBELL_PEER, 0xffff0000);
     assert_int_equal(EDU_DMA_CMD, 0x98);
     assert_int_equal(E1000E_TDT0, 0x3818);
+    assert_int_equal(PTNET_IO_HOSTMEMID, 48);
+    assert_int_equal(PTNET_IO_CSB_HG_BAL, 64);
+    assert_int_equal(PTNET_IO_END, 68);
+    assert_int_equal(PTNET_IO_KICK_BASE, 128);
+    assert_int_equal(PTNETMAP_F_VNET_HDR, 1);
+    assert_int_equal(PTNET_MDEV_IO_BUF_POOL_OBJSZ, 96);
+    assert_int_equal(PTNET_MDEV_IO_END, 100);
 }
 
 static void tables_hold_what_the_lists_say(void **state)
@@ -255,6 +265,10 @@ static void tables_hold_what_the_lists_say(void **state)
     assert_int_equal(reg->access, ABI_RC);
     reg = find(block_of(0x1234, 0x11e8, "regs"), "dma_cmd");
     assert_int_equal(reg->flags, ABI_UNSAFE);
+    reg = find(block_of(0x1b36, 0x000d, "regs"), "KICK");
+    assert_int_equal(reg->count, 32);
+    assert_int_equal(reg->stride, 4);
+    assert_int_equal(find(block_of(0x1b36, 0x000d, "regs"), "PTCTL")->flags, ABI_UNSAFE);
     reg = find(&abi_msix_table_block, "vector_control");
     assert_int_equal(reg->reset, 1);
     assert_int_equal(abi_msix_table_block.stride, 16);
