@@ -72,6 +72,21 @@ static uint8_t *map_aligned(int fd, uint64_t size)
     return at;
 }
 
+static struct guest_region *region_at(const char *name, int fd, uint8_t *host, uint64_t size,
+                                      uint64_t page_size)
+{
+    struct guest_region *r = g_new0(struct guest_region, 1);
+
+    r->name = g_strdup(name);
+    r->fd = fd;
+    r->host = host;
+    r->size = size;
+    r->page_size = page_size;
+    r->gpa = GUEST_UNPLACED;
+    r->allocations = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
+    return r;
+}
+
 static struct guest_region *region_from_fd(const char *name, int fd, uint64_t size,
                                            uint64_t page_size, GError **error)
 {
@@ -84,15 +99,7 @@ static struct guest_region *region_from_fd(const char *name, int fd, uint64_t si
         close(fd);
         return NULL;
     }
-    struct guest_region *r = g_new0(struct guest_region, 1);
-    r->name = g_strdup(name);
-    r->fd = fd;
-    r->host = host;
-    r->size = size;
-    r->page_size = page_size;
-    r->gpa = GUEST_UNPLACED;
-    r->allocations = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
-    return r;
+    return region_at(name, fd, host, size, page_size);
 }
 
 /* Sizes the file and, if it is to be `filled`, makes sure that its pages exist; closes `fd` on
@@ -290,13 +297,34 @@ struct guest_region *guest_region_new_in_dir(const char *name, uint64_t size, co
     return r ? r : fall_back(name, size, hugepages, why, error);
 }
 
+struct guest_region *guest_region_new_over(const char *name, void *host, uint64_t size, int fd,
+                                           GError **error)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+    if (!size_is_possible(name, size, error)) {
+        return NULL;
+    }
+    if (size % page != 0 || (uintptr_t)host % page != 0) {
+        g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_INVALID,
+                    "memory '%s': %" PRIu64 " bytes at %p are not whole pages", name, size, host);
+        return NULL;
+    }
+    struct guest_region *r = region_at(name, fd, host, size, page);
+    r->is_foreign = true;
+    guest_region_reserve_below(r, size);
+    return r;
+}
+
 void guest_region_free(struct guest_region *r)
 {
     if (!r) {
         return;
     }
-    munmap(r->host, r->size);
-    close(r->fd);
+    if (!r->is_foreign) {
+        munmap(r->host, r->size);
+        close(r->fd);
+    }
     g_hash_table_unref(r->allocations);
     g_free(r->name);
     g_free(r->note);

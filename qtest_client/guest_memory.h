@@ -44,6 +44,7 @@ struct guest_region {
     GHashTable *allocations; /* offset -> length; private */
     uint64_t alloc_from;     /* private: allocations lie at or above this offset */
     unsigned n_maps;         /* private: guest memories it is placed in */
+    bool is_foreign;         /* private: memory and descriptor belong to somebody else */
 };
 
 /* Backed by a memfd (with huge pages: MFD_HUGETLB). `size` is rounded up to the page size; extra
@@ -56,6 +57,11 @@ struct guest_region *guest_region_new(const char *name, uint64_t size,
  * included; otherwise `dir` is the hugetlbfs to take huge pages from. */
 struct guest_region *guest_region_new_in_dir(const char *name, uint64_t size, const char *dir,
                                              enum guest_hugepages hugepages, GError **error);
+/* Memory that is mapped in this process already and stays somebody else's, who must keep it there:
+ * `size` bytes at `host`, both multiples of the page size; `fd` backs it from its start, or is -1.
+ * Nothing can be allocated in it. */
+struct guest_region *guest_region_new_over(const char *name, void *host, uint64_t size, int fd,
+                                           GError **error);
 void guest_region_free(struct guest_region *region);
 
 /* Allocates `len` bytes aligned to `align` (a power of two; 0 means 16); the memory is zeroed.

@@ -228,6 +228,11 @@ void interrupt_free(struct interrupt *irq)
     g_free(irq);
 }
 
+void interrupt_abandon(struct interrupt *irq)
+{
+    g_free(irq);
+}
+
 /* ---- consuming ---- */
 
 static bool take_known_raises(struct interrupt *irq)

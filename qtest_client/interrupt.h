@@ -71,6 +71,9 @@ struct interrupt *interrupt_new_eventfd(struct pci_device *dev, unsigned vector,
 struct interrupt *interrupt_new_line(struct pci_device *dev, GError **error);
 /* Masks the vector again (best effort) and gives the channel back. */
 void interrupt_free(struct interrupt *irq);
+/* The same without telling the function, which may go on raising it: a guest that died. The channel
+ * stays given out, and the word of memory must stay what it is. */
+void interrupt_abandon(struct interrupt *irq);
 
 /* Consumes what is pending, without waiting: true if there was something. Messages that arrived
  * before count as one, as for an edge-triggered controller. LINE asks QEMU unless a raise is known

@@ -54,6 +54,33 @@ static void a_region_is_zeroed_shared_and_aligned_to_its_size(void **state)
     guest_region_free(r);
 }
 
+static void memory_of_somebody_else_is_shown_and_left_alone(void **state)
+{
+    struct guest_region *owner = region_of(4 * PAGE);
+    struct guest_memory *map = guest_memory_new();
+    GError *error = NULL;
+    uint64_t offset;
+
+    (void)state;
+    struct guest_region *r =
+        guest_region_new_over("shown", owner->host + PAGE, 2 * PAGE, owner->fd, &error);
+    assert_null(error);
+    assert_true(guest_memory_place(map, r, 0x10000, &error));
+    assert_ptr_equal(guest_memory_host(map, 0x10004, 4), owner->host + PAGE + 4);
+    assert_null(guest_memory_host(map, 0x10000, 2 * PAGE + 1));
+    assert_false(guest_region_alloc(r, 16, 0, &offset, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_NO_SPACE, "'shown'");
+    guest_memory_free(map);
+    guest_region_free(r);
+    owner->host[PAGE] = 1; /* still mapped, and its descriptor still open */
+    assert_int_equal(ftruncate(owner->fd, 4 * PAGE), 0);
+    assert_null(guest_region_new_over("odd", owner->host + 1, PAGE, -1, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_INVALID, "'odd'");
+    assert_null(guest_region_new_over("odd", owner->host, PAGE + 1, -1, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_INVALID, "'odd'");
+    guest_region_free(owner);
+}
+
 static void sizes_that_cannot_be_are_refused(void **state)
 {
     GError *error = NULL;
@@ -366,6 +393,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_region_is_zeroed_shared_and_aligned_to_its_size),
+        cmocka_unit_test(memory_of_somebody_else_is_shown_and_left_alone),
         cmocka_unit_test(sizes_that_cannot_be_are_refused),
         cmocka_unit_test(a_full_file_system_is_reported_not_hit_later),
         cmocka_unit_test(a_memfd_can_have_huge_pages),

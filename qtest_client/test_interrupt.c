@@ -313,6 +313,21 @@ static void a_freed_interrupt_leaves_its_vector_masked(void **state)
     interrupt_free(NULL);
 }
 
+static void an_abandoned_interrupt_leaves_its_vector_and_its_channel_as_they_are(void **state)
+{
+    (void)state;
+    g_autoptr(GError) error = NULL;
+    struct interrupt *irq = interrupt_new_eventfd(dev, 5, &bridge, &error);
+
+    interrupt_abandon(irq);
+    assert_int_equal(fake_msix_entry(card, 5, 12), 0);
+    assert_int_equal(bridge.n_used, 1);
+    fake_send(&fake, card, 5); /* it still rings */
+    irq = interrupt_new_eventfd(dev, 6, &bridge, &error);
+    assert_int_equal(irq->channel, 1);
+    interrupt_free(irq);
+}
+
 static void freeing_an_interrupt_of_a_dead_machine_is_no_error(void **state)
 {
     (void)state;
@@ -692,6 +707,7 @@ int main(void)
         on_pc(two_vectors_do_not_disturb_each_other),
         on_pc(a_new_interrupt_has_nothing_pending_whatever_was_in_its_word),
         on_pc(a_freed_interrupt_leaves_its_vector_masked),
+        on_pc(an_abandoned_interrupt_leaves_its_vector_and_its_channel_as_they_are),
         on_pc(freeing_an_interrupt_of_a_dead_machine_is_no_error),
         on_pc(words_that_cannot_be_are_refused),
         on_pc(waiting_for_a_message_that_does_not_come_names_device_and_vector),
