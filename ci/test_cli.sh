@@ -144,7 +144,7 @@ test("x", function() d.common.device_status = 0x100 end)
 END
 fails a_value_too_wide_for_its_register 1 '0x100 is too wide for common.device_status, which has 8 bits' "$ringlab" run wide.lua
 script outside <<'END'
-test("x", function() machine():check_address(0x100000000, 4) end)
+test("x", function() machine():bytes(0x100000000, 4) end)
 END
 fails an_address_outside_guest_memory 1 '0x100000000 are outside the shared memory' "$ringlab" run outside.lua
 script vast <<'END'

@@ -179,6 +179,14 @@ void qtest_wire_record_sent(struct qtest *q, const char *text, size_t len)
     }
 }
 
+/* What a line says of itself in an error; of a block of data, its beginning. */
+static char *first_words(const char *text, size_t len)
+{
+    const char *end = memchr(text, '\n', len);
+
+    return g_strndup(text, MIN(end ? (size_t)(end - text) : len, 64));
+}
+
 size_t qtest_wire_send_some(struct qtest *q, const char *text, size_t len, GError **error)
 {
     ssize_t n = send(q->fd, text, len, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -190,9 +198,7 @@ size_t qtest_wire_send_some(struct qtest *q, const char *text, size_t len, GErro
         return 0;
     }
     int saved = errno;
-    const char *end = memchr(text, '\n', len);
-    size_t first = end ? (size_t)(end - text) : len;
-    g_autofree char *doing = g_strndup(text, MIN(first, 64));
+    g_autofree char *doing = first_words(text, len);
     errno = saved;
     fail_system(q, "send", doing, error);
     return SIZE_MAX;
@@ -217,7 +223,10 @@ bool qtest_wire_send(struct qtest *q, const char *text, size_t len, GError **err
         }
         if (n > 0) {
             deadline = qtest_deadline(q);
-        } else if (!qtest_wire_wait(q, deadline, true, NULL, "sending", error)) {
+            continue;
+        }
+        g_autofree char *doing = first_words(text, len);
+        if (!qtest_wire_wait(q, deadline, true, NULL, doing, error)) {
             return false;
         }
     }

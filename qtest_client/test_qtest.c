@@ -227,6 +227,22 @@ static void no_reply_is_a_timeout_that_names_the_command(void **state)
     wire_close(&w);
 }
 
+static void a_command_that_nobody_reads_is_a_timeout_that_names_it(void **state)
+{
+    struct wire w = wire_open();
+    GError *error = NULL;
+    static uint8_t block[QTEST_BLOCK_BYTES];
+    const int smallest = 1;
+
+    (void)state;
+    assert_int_equal(setsockopt(qtest_fd(w.q), SOL_SOCKET, SO_SNDBUF, &smallest, sizeof(smallest)),
+                     0);
+    qtest_set_timeout(w.q, 20);
+    assert_false(qtest_write_bytes(w.q, 0x5000, block, sizeof(block), &error));
+    assert_error(&error, QTEST_ERROR_TIMEOUT, "no reply to 'b64write 0x5000 0xc000 AAAA");
+    wire_close(&w);
+}
+
 static void a_wait_ends_when_cancelled(void **state)
 {
     struct wire w = wire_open();
@@ -565,6 +581,7 @@ int main(void)
         cmocka_unit_test(an_endless_reply_is_oversized_and_ends_the_connection),
         cmocka_unit_test(a_closed_socket_says_what_was_asked_and_what_became_of_qemu),
         cmocka_unit_test(no_reply_is_a_timeout_that_names_the_command),
+        cmocka_unit_test(a_command_that_nobody_reads_is_a_timeout_that_names_it),
         cmocka_unit_test(a_wait_ends_when_cancelled),
         cmocka_unit_test(what_has_come_is_found_without_polling_for_it),
         cmocka_unit_test(a_long_session_tries_both_ways_to_wait_and_loses_nothing),

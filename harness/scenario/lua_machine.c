@@ -338,7 +338,21 @@ static int l_outp(lua_State *L)
     return access_bus(L, MACHINE_IO, true);
 }
 
-/* m:bytes(gpa, len) -> string; m:set_bytes(gpa, string) */
+/* The place of a block: guest memory, so that a wrong address is an error and not a row of zeroes;
+ * with "mmio" at `arg` whatever answers there, or nothing. */
+static void check_place(lua_State *L, int arg, uint64_t gpa, uint64_t len)
+{
+    static const char *const places[] = {"memory", "mmio", NULL};
+    struct session_machine *sm = running(L, check(L));
+    GError *error = NULL;
+
+    if (luaL_checkoption(L, arg, "memory", places) == 0 &&
+        !guest_memory_host_checked(session_machine_memory(sm), gpa, len, &error)) {
+        sc_raise(L, error);
+    }
+}
+
+/* m:bytes(gpa, len[, "mmio"]) -> string; m:set_bytes(gpa, string[, "mmio"]) */
 static int l_bytes(lua_State *L)
 {
     struct machine *m = bus(L);
@@ -348,6 +362,7 @@ static int l_bytes(lua_State *L)
     luaL_Buffer b;
 
     luaL_argcheck(L, len >= 0 && len <= (64 << 20), 3, "0 to 64 MiB");
+    check_place(L, 4, gpa, (uint64_t)len);
     char *bytes = luaL_buffinitsize(L, &b, (size_t)len);
     if (!machine_read_bytes(m, gpa, bytes, (size_t)len, &error)) {
         return sc_raise(L, error);
@@ -363,20 +378,9 @@ static int l_set_bytes(lua_State *L)
     size_t len;
     const char *bytes = luaL_checklstring(L, 3, &len);
     GError *error = NULL;
+
+    check_place(L, 4, gpa, len);
     bool ok = machine_write_bytes(m, gpa, bytes, len, &error);
-
-    return done(L, ok, error);
-}
-
-/* Checks that [gpa, gpa+len) is shared memory; says what is if not. */
-static int l_check_address(lua_State *L)
-{
-    struct session_machine *sm = running(L, check(L));
-    GError *error = NULL;
-    bool ok =
-        guest_memory_host_checked(session_machine_memory(sm), (uint64_t)luaL_checkinteger(L, 2),
-                                  (uint64_t)luaL_checkinteger(L, 3), &error) != NULL;
-
     return done(L, ok, error);
 }
 
@@ -605,7 +609,6 @@ void sc_open_machine(lua_State *L)
         {"outp", l_outp},
         {"bytes", l_bytes},
         {"set_bytes", l_set_bytes},
-        {"check_address", l_check_address},
         {"barrier", l_barrier},
         {"commands", l_commands},
         {"irq", l_irq},

@@ -352,6 +352,19 @@ static void values_too_wide_and_places_outside_are_refused(void **state)
         "    expect.error('too wide', ram.u8, ram, 0, 256)\n"
         "    expect.error('not aligned', ram.u64, ram, 4)\n"
         "    expect.error('aligned to 3', ram.alloc, ram, 8, 3)\n"
+        "    local size = ram:size()\n"
+        "    m:set_bytes(size - 4, 'abcd')\n"
+        "    expect(m:bytes(size - 4, 4), 'abcd')\n"
+        "    for _, at in ipairs { size - 3, size, -4, 1 << 40 } do\n"
+        "        local text = ('4 bytes at guest address 0x%x are outside the shared memory "
+        ".\\'m.ram\\' "
+        "0x0.0x7fffff'):format(at)\n"
+        "        expect.error(text, m.bytes, m, at, 4)\n"
+        "        expect.error(text, m.set_bytes, m, at, 'efgh')\n"
+        "    end\n"
+        "    expect(m:bytes(size - 4, 4), 'abcd')\n"
+        "    expect(m:bytes(1 << 40, 4, 'mmio'), '\\0\\0\\0\\0')\n"
+        "    expect.error('invalid option .bus.', m.bytes, m, 0, 4, 'bus')\n"
         "    expect.error('.', ram.alloc, ram, -8)\n"
         "    ram:free(12345678)\n"
         "end)\n");
@@ -434,7 +447,7 @@ static void a_qemu_that_dies_is_told_by_whatever_waits_for_it(void **state)
         "m:start() m:kill() m:wait_irq(10, true, 15000)",
         "m:start() m:kill() m:read(0, 4)",
         "m:start() m:kill() m:barrier()",
-        "m:start() m:kill() m:bytes(1 << 30, 100)",
+        "m:start() m:kill() m:bytes(1 << 30, 100, 'mmio')",
         "m:start() m:kill() m:hmp('info version')",
         "m:start() m:kill() m:reset()",
         "m:start() m:kill() return net.common.device_status",
@@ -473,17 +486,18 @@ static void a_qemu_that_does_not_survive_a_test_fails_it_unless_the_test_knows(v
 static void the_trace_of_a_failed_test_covers_every_run_of_the_machine(void **state)
 {
     struct run *run = *state;
-    g_autofree char *text = g_strconcat(declared,
-                                        "test('x', function()\n"
-                                        "    net.common.device_status = 1\n"
-                                        "    m:set_bytes(0x40000000, string.rep('ab', 20))\n"
-                                        "    m:bytes(0x40000000, 3)\n"
-                                        "    m:stop()\n"
-                                        "    net.common.device_status = 3\n"
-                                        "    expect(1, 2)\n"
-                                        "end)\n"
-                                        "test('none', function() m:start() expect(1, 2) end)\n",
-                                        NULL);
+    g_autofree char *text =
+        g_strconcat(declared,
+                    "test('x', function()\n"
+                    "    net.common.device_status = 1\n"
+                    "    m:set_bytes(0x40000000, string.rep('ab', 20), 'mmio')\n"
+                    "    m:bytes(0x40000000, 3, 'mmio')\n"
+                    "    m:stop()\n"
+                    "    net.common.device_status = 3\n"
+                    "    expect(1, 2)\n"
+                    "end)\n"
+                    "test('none', function() m:start() expect(1, 2) end)\n",
+                    NULL);
 
     run->options.has_trace = true;
     run_text(run, text);

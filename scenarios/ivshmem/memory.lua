@@ -27,7 +27,7 @@ test("the last byte belongs to the BAR and the next does not", function()
     mem:u8(size - 1, 0xa5)
     expect(left:read(mem:gpa(size - 1), 1), 0xa5)
     expect(left:read(mem:gpa(size), 1), 0) -- unassigned memory reads zero
-    expect.error("outside the shared memory", left.check_address, left, mem:gpa(size), 1)
+    expect.error("outside the shared memory", left.bytes, left, mem:gpa(size), 1)
     expect.error("outside memory 'shared'", mem.u8, mem, size)
 end)
 

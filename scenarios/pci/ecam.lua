@@ -52,7 +52,7 @@ test("ECAM and the ports show the same first 256 bytes of every function", funct
     local functions = m:functions()
     expect(#functions, 7) -- four of the board, three declared
     for _, f in ipairs(functions) do
-        expect(m:bytes(at(f), 256), f:config_bytes())
+        expect(m:bytes(at(f), 256, "mmio"), f:config_bytes())
     end
 end)
 
