@@ -116,6 +116,8 @@ fi
 printf '#!/bin/sh\nexit 3\n' >broken
 chmod +x broken
 fails a_qemu_that_exits_at_once 1 'exited with status 3' env RINGLAB_QEMU="$work/broken" "$ringlab" run start.lua
+fails a_program_that_is_no_qemu_and_says_nothing 1 'printed nothing; is .*/true a qemu-system-x86_64\?' \
+    env RINGLAB_QEMU="$(command -v true)" "$ringlab" run start.lua
 script device <<'END'
 test("x", function() local m = machine(); m:device("virtio-nett-pci"); m:start() end)
 END

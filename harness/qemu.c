@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -201,9 +202,12 @@ static char *on_closed(void *data)
 
 bool qemu_is_alive(struct qemu *qemu, char **reason)
 {
+    /* A process closes its sockets some time before it has ended. */
+    struct pollfd p = {.fd = qtest_fd(qemu->qtest)};
+    bool is_ending = poll(&p, 1, 0) > 0 && (p.revents & POLLHUP);
     if (reason)
         *reason = NULL;
-    if (!child_wait(&qemu->child, 0))
+    if (!child_wait(&qemu->child, is_ending ? QEMU_END_TIMEOUT_MS : 0))
         return true;
     if (reason) {
         g_autofree char *how = child_how_ended(&qemu->child);
@@ -262,9 +266,12 @@ static bool fail_ended(const struct qemu *qemu, const char *lines, GError **erro
         return fail_accelerator(qemu, lines, error);
     bool is_unsupported = strstr(lines, "unsupported machine type") != NULL;
     g_autofree char *how = child_how_ended(&qemu->child);
-    g_set_error(
-        error, QEMU_ERROR, (int)(is_unsupported ? QEMU_ERROR_UNSUPPORTED : QEMU_ERROR_START),
-        "QEMU %s %s while starting: %s", qemu->name, how, *lines ? lines : "it printed nothing");
+    g_autofree char *silent =
+        g_strdup_printf("it printed nothing; is %s a qemu-system-x86_64? (RINGLAB_QEMU names one)",
+                        (const char *)g_ptr_array_index(qemu->argv, 0));
+    g_set_error(error, QEMU_ERROR,
+                (int)(is_unsupported ? QEMU_ERROR_UNSUPPORTED : QEMU_ERROR_START),
+                "QEMU %s %s while starting: %s", qemu->name, how, *lines ? lines : silent);
     return false;
 }
 

@@ -229,6 +229,24 @@ static bool eject(struct session_device *dev, const struct hotplug *hotplug, GEr
 
 /* ---- in and out ---- */
 
+/* Of a name that QEMU does not have, it says only that. */
+static void explain_plug(const struct session_device *dev, GError **error)
+{
+    const struct qemu_info *info = NULL;
+    const char *nearest = NULL;
+
+    if (error && *error && strstr((*error)->message, "is not a valid device model name")) {
+        info = qemu_info_get(NULL);
+        nearest = info ? qemu_info_nearest_device(info, dev->spec->driver) : NULL;
+    }
+    if (nearest) {
+        g_clear_error(error);
+        g_set_error(error, QEMU_ERROR, QEMU_ERROR_UNSUPPORTED,
+                    "QEMU %s: there is no device %s to plug in; did you mean %s?",
+                    dev->machine->name, dev->spec->driver, nearest);
+    }
+}
+
 static bool plug(struct session_device *dev, GError **error)
 {
     struct hotplug hotplug;
@@ -239,6 +257,7 @@ static bool plug(struct session_device *dev, GError **error)
     JsonNode *answer = qmp_execute_node(qemu_qmp(dev->machine->qemu), "device_add",
                                         devspec_to_json(dev->spec), error);
     if (!answer) {
+        explain_plug(dev, error);
         remove_backing(dev, NULL);
         return false;
     }

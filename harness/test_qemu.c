@@ -276,6 +276,19 @@ static void a_killed_qemu_is_named_by_the_next_access(void **state)
     qemu_free(qemu);
 }
 
+static void a_qemu_whose_sockets_are_closed_is_not_alive(void **state)
+{
+    (void)state;
+    struct qemu *qemu = start_plain("m");
+    struct pollfd p = {.fd = qtest_fd(qemu_qtest(qemu))};
+    assert_int_equal(kill(qemu_pid(qemu), SIGKILL), 0);
+    assert_int_equal(poll(&p, 1, 5000), 1);
+    g_autofree char *reason = NULL;
+    assert_false(qemu_is_alive(qemu, &reason));
+    assert_string_equal(reason, "was killed by signal 9 (Killed)");
+    qemu_free(qemu);
+}
+
 static void an_aborting_qemu_is_reported_with_its_last_words(void **state)
 {
     (void)state;
@@ -500,6 +513,7 @@ int main(void)
         cmocka_unit_test(killing_the_harness_kills_qemu),
         cmocka_unit_test(freeing_it_reaps_it),
         cmocka_unit_test(a_killed_qemu_is_named_by_the_next_access),
+        cmocka_unit_test(a_qemu_whose_sockets_are_closed_is_not_alive),
         cmocka_unit_test(an_aborting_qemu_is_reported_with_its_last_words),
         cmocka_unit_test(a_qemu_that_quits_is_reported_with_its_status),
         cmocka_unit_test(an_unknown_device_is_reported_with_the_nearest),

@@ -103,12 +103,19 @@ static void write_register(lua_State *L, const struct view *v, const struct abi_
     }
 }
 
-static uint64_t check_value(lua_State *L, int arg)
+static uint64_t check_value(lua_State *L, int arg, const struct view *v, const char *name)
 {
+    int is_integer;
+    lua_Integer value = lua_tointegerx(L, arg, &is_integer);
+
     if (lua_isboolean(L, arg)) {
         return (uint64_t)lua_toboolean(L, arg);
     }
-    return (uint64_t)luaL_checkinteger(L, arg);
+    if (!is_integer) {
+        luaL_error(L, "%s.%s takes an integer, not %s", v->block->name, name,
+                   luaL_tolstring(L, arg, NULL));
+    }
+    return (uint64_t)value;
 }
 
 static const struct abi_field *find_field(lua_State *L, const struct view *v, const char *name)
@@ -231,13 +238,13 @@ static int l_newindex(lua_State *L)
                               lua_tointeger(L, 2));
         }
         struct view e = at_element(L, v, v->reg->count);
-        write_register(L, &e, v->reg, check_value(L, 3));
+        write_register(L, &e, v->reg, check_value(L, 3, v, v->reg->name));
         return 0;
     }
     const char *name = luaL_checkstring(L, 2);
     if (v->kind == VIEW_FIELDS) {
         const struct abi_field *f = find_field(L, v, name);
-        uint64_t value = check_value(L, 3);
+        uint64_t value = check_value(L, 3, v, v->reg->name);
         if (value & ~field_mask(f)) {
             char hex[19];
             g_snprintf(hex, sizeof(hex), "0x%" PRIx64, value);
@@ -255,7 +262,7 @@ static int l_newindex(lua_State *L)
     if (reg->count > 1) {
         return luaL_error(L, "%s.%s is an array: assign to its elements", v->block->name, name);
     }
-    write_register(L, v, reg, check_value(L, 3));
+    write_register(L, v, reg, check_value(L, 3, v, name));
     return 0;
 }
 
@@ -333,7 +340,7 @@ static int l_set(lua_State *L)
     for (unsigned i = 0; i < v->block->abi->n_regs; i++) {
         const struct abi_reg *reg = &v->block->abi->regs[i];
         if (lua_getfield(L, 2, reg->name) != LUA_TNIL) {
-            write_register(L, v, reg, check_value(L, lua_gettop(L)));
+            write_register(L, v, reg, check_value(L, lua_gettop(L), v, reg->name));
         }
         lua_pop(L, 1);
     }

@@ -124,6 +124,22 @@ static void check_survivors(struct scenario *sc, struct outcome *o)
     }
 }
 
+/* A QEMU that ended behind the back of a test explains what the test found instead, such as memory
+ * that does not change any more. */
+static void add_deaths(struct scenario *sc, struct outcome *o)
+{
+    for (unsigned i = 0; session_nth_machine(sc->session, i); i++) {
+        struct session_machine *m = session_nth_machine(sc->session, i);
+        struct qemu *qemu = session_machine_qemu(m);
+        g_autofree char *reason = NULL;
+        if (!qemu || is_death_known(sc, m) || qemu_is_alive(qemu, &reason)) {
+            continue;
+        }
+        g_autofree char *seen = g_steal_pointer(&o->message);
+        o->message = g_strdup_printf("%s; QEMU %s %s", seen, session_machine_name(m), reason);
+    }
+}
+
 /* ---- evidence ---- */
 
 static void attach(GPtrArray *texts, char *name, char *text)
@@ -261,7 +277,11 @@ void sc_run_test(struct scenario *sc, const struct scenario_test *t)
         check_survivors(sc, &o);
     }
     lua_settop(L, 0);
-    if (o.result.outcome == REPORT_FAILED || o.result.outcome == REPORT_ERROR) {
+    bool has_failed = o.result.outcome == REPORT_FAILED || o.result.outcome == REPORT_ERROR;
+    if (has_failed && !sc->is_death_told) {
+        add_deaths(sc, &o);
+    }
+    if (has_failed) {
         attach_evidence(sc, &o);
     }
     end(sc);

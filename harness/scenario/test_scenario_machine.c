@@ -328,6 +328,13 @@ static void values_too_wide_and_places_outside_are_refused(void **state)
         "        function() net.common.bits.device_status.driver_ok = 2 end)\n"
         "    net.common.bits.device_status.acknowledge = true\n"
         "    expect(net.common.device_status, 1)\n"
+        "    expect.error('common.device_status takes an integer, not x$',\n"
+        "        function() net.common.device_status = 'x' end)\n"
+        "    expect.error('common.device_status takes an integer, not 1.5$',\n"
+        "        function() net.common.device_status = 1.5 end)\n"
+        "    expect.error('device.mac takes an integer, not nil$', function() net.device.mac[0] = "
+        "nil "
+        "end)\n"
         "    expect.error('has elements 0 to 5, not 6', function() return net.device.mac[6] end)\n"
         "    expect.error('msix_table repeats', function() return net.msix_table.message_data "
         "end)\n"
@@ -461,6 +468,30 @@ static void a_qemu_that_dies_is_told_by_whatever_waits_for_it(void **state)
     }
 }
 
+static void a_failure_tells_of_a_qemu_that_ended_meanwhile(void **state)
+{
+    struct run *run = *state;
+    g_autofree char *text =
+        g_strconcat(declared,
+                    "local function crash() os.execute('kill -ABRT ' .. m:start():pid())\n"
+                    "    expect.eventually(function()\n"
+                    "        local status <close> = io.open('/proc/' .. m:pid() .. '/status')\n"
+                    "        return status:read('a'):match('State:%s*Z.*Threads:%s*1%s') end) end\n"
+                    "test('polls', function() crash()\n"
+                    "    expect.eventually(function() return m:ram():u8(0) == 1 end, nil, 1) end)\n"
+                    "test('fails', function() crash() error('enough') end)\n"
+                    "test('knows', function() m:start() m:kill() expect(1, 2) end)\n"
+                    "test('lives', function() m:start() expect(1, 2) end)\n",
+                    NULL);
+
+    run_text(run, text);
+    run_expect(run, 0, REPORT_FAILED,
+               "did not happen within 1 ms; QEMU m was killed by signal 6 (Aborted)", 8);
+    run_expect(run, 1, REPORT_ERROR, "enough; QEMU m was killed by signal 6 (Aborted)", 9);
+    run_expect(run, 2, REPORT_FAILED, "not what was expected", 10);
+    run_expect(run, 3, REPORT_FAILED, "not what was expected", 11);
+}
+
 static void a_qemu_that_does_not_survive_a_test_fails_it_unless_the_test_knows(void **state)
 {
     struct run *run = *state;
@@ -540,6 +571,7 @@ int main(void)
         on_run(what_cannot_be_json_is_refused),
         on_run(a_wait_is_cut_at_the_tests_deadline_whatever_it_waits_for),
         on_run(a_qemu_that_dies_is_told_by_whatever_waits_for_it),
+        on_run(a_failure_tells_of_a_qemu_that_ended_meanwhile),
         on_run(a_qemu_that_does_not_survive_a_test_fails_it_unless_the_test_knows),
         on_run(the_trace_of_a_failed_test_covers_every_run_of_the_machine),
     };

@@ -366,7 +366,9 @@ test("what cannot be unplugged or plugged is an error that says so", function()
     expect.error("it was unplugged", late.unplug, late)
     late:replug()
     expect.error("was not unplugged", late.replug, late)
-    expect.error("'no%-such%-device' is not a valid device model name", pc.plug, pc, "no-such-device")
+    expect.error("'qwertzuiop' is not a valid device model name", pc.plug, pc, "qwertzuiop")
+    expect.error("there is no device virtio%-nett%-pci to plug in; did you mean virtio%-net%-pci%?",
+        pc.plug, pc, "virtio-nett-pci")
     local inside = pc:plug "pci-bridge,id=late2"
     local child = pc:plug "edu,bus=late2"
     expect.error("hangs on a bus without hotplug", child.unplug, child)
