@@ -71,8 +71,8 @@ test("ringing a peer or vector that nobody has does nothing", function()
     expect(here:take(0), 0)
 end)
 
-test("with MSI-X in use neither IntrStatus nor a line tells of a ring", function()
-    -- C26: QEMU 2d1d422d11 raised INTx as well
+test("C26: with MSI-X in use neither IntrStatus nor a line tells of a ring", function()
+    -- QEMU 2d1d422d11 raised INTx as well
     one:start()
     local irqs = listen(first, 0x300)
     server:ring(first:peer(), 0)
@@ -99,8 +99,8 @@ test("a ring before MSI-X is on is lost, not delivered later", function()
     irqs[0]:wait()
 end)
 
-test("MSI-X can be switched off and on between rings", function()
-    -- C30: QEMU a40227911c, 089fd80376, e6a354be6e
+test("C30: MSI-X can be switched off and on between rings", function()
+    -- QEMU a40227911c, 089fd80376, e6a354be6e
     one:start()
     local irqs = listen(first, 0x500)
     for _ = 1, 3 do
@@ -176,8 +176,8 @@ test("a peer of this process that leaves is told to the others", function()
     expect(next_one:wait(0), 1)
 end)
 
-test("a newcomer never inherits the vectors of one who left", function()
-    -- C29: QEMU 9db51b4d64
+test("C29: a newcomer never inherits the vectors of one who left", function()
+    -- QEMU 9db51b4d64
     one:start()
     for round = 1, 4 do
         local here = server:join(2)
@@ -188,8 +188,8 @@ test("a newcomer never inherits the vectors of one who left", function()
     end
 end)
 
-test("peers may have more or fewer vectors than the device", function()
-    -- C30, C31: fewer eventfds than vectors, and more
+test("C30, C31: peers may have more or fewer vectors than the device", function()
+    -- fewer eventfds than vectors, and more
     one:start()
     local few, many = server:join(1), server:join(8)
     ring(first, few:id(), 0)

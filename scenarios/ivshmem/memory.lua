@@ -31,8 +31,8 @@ test("the last byte belongs to the BAR and the next does not", function()
     expect.error("outside memory 'shared'", mem.u8, mem, size)
 end)
 
-test("BAR 2 is as large as the memory, 64 bits wide and prefetchable", function()
-    -- C28: QEMU b2b79a6960 had the 64-bit flag the wrong way round
+test("C28: BAR 2 is as large as the memory, 64 bits wide and prefetchable", function()
+    -- QEMU b2b79a6960 had the 64-bit flag the wrong way round
     local bar = a:bar(2)
     expect(bar.kind, "mem64")
     expect(bar.prefetchable, true)

@@ -6,9 +6,11 @@ local server_memory = memory { name = "bell", size = "64k" }
 local server = ivshmem_server { memory = server_memory, vectors = 2 }
 local bell = m:device("ivshmem-doorbell,vectors=2", { server = server })
 
-for name, dev in pairs { plain = plain, doorbell = bell } do
-    test(name .. ": IntrMask keeps 32 bits, and a reset clears it", function()
-        -- C27: QEMU 972ad21553 kept it over a reset
+for _, v in ipairs { { "plain", plain }, { "doorbell", bell } } do
+    local name, dev = table.unpack(v)
+
+    test("C27: " .. name .. ": IntrMask keeps 32 bits, and a reset clears it", function()
+        -- QEMU 972ad21553 kept it over a reset
         expect(dev.regs.IntrMask, 0)
         dev.regs.IntrMask = 0xffffffff
         expect(dev.regs.IntrMask, 0xffffffff)
@@ -42,8 +44,8 @@ for name, dev in pairs { plain = plain, doorbell = bell } do
     end)
 end
 
-test("IVPosition is the peer id in this machine's byte order", function()
-    -- C28: QEMU ef80a708b5: BAR 0 was in host order
+test("C28: IVPosition is the peer id in this machine's byte order", function()
+    -- QEMU ef80a708b5: BAR 0 was in host order
     expect(plain.regs.IVPosition, 0)
     expect(bell.regs.IVPosition, bell:peer())
     m:start()

@@ -15,7 +15,7 @@ for _, board in ipairs { "pc", "q35" } do
     local edu = m:device "edu,id=edu"
     local all = { net, peer, shm, bell, edu }
 
-    test(board .. ": configuration space is as after power-on, in every byte", function()
+    test("C22: " .. board .. ": configuration space is as after power-on, in every byte", function()
         local bare = machine { name = board .. ", bare", board = board, setup = false }
         local devices = {}
         for i, spec in ipairs { "virtio-net-pci,addr=4", "ivshmem-plain,addr=5", "edu,addr=6", "e1000e,addr=7", "pci-bridge,addr=8" } do

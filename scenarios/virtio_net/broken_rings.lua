@@ -196,7 +196,7 @@ for _, transport in ipairs { "modern", "legacy" } do
         local name = transport .. (negotiated ~= 0 and ", INDIRECT_DESC" or "")
 
         -- QEMU follows indirect tables whether the feature was negotiated or not (lenient: MUST NOT).
-        test(name .. ": a broken transmit chain is an error, and a reset recovers", function()
+        test("C05, C08: " .. name .. ": a broken transmit chain is an error, and a reset recovers", function()
             heard = 0
             for _, case in ipairs(transmit) do
                 local what, words, break_it = table.unpack(case, 1, 3)
@@ -292,7 +292,7 @@ end
 
 -- A part of the ring where it cannot be. What is outside the RAM, or in a BAR and longer than what is
 -- there, cannot be mapped; where nothing is at all QEMU reads zeroes and drops what it writes.
-test("rings in places that are not memory: an error when the queue is enabled, or nothing happens", function()
+test("C03: rings in places that are not memory: an error when the queue is enabled, or nothing happens", function()
     heard = 0
     local c = net.common
     local table_gpa, common_gpa = net:bar(1).base, net:bar(4).base
@@ -424,7 +424,7 @@ local receive = {
 for _, mergeable in ipairs { 0, F.MRG_RXBUF } do
     local name = mergeable ~= 0 and ", MRG_RXBUF" or ""
 
-    test("a broken receive chain is an error or waits, and a reset recovers" .. name, function()
+    test("C06: a broken receive chain is an error or waits, and a reset recovers" .. name, function()
         heard = 0
         local peer = virtio_net(sender)
         for _, case in ipairs(receive) do

@@ -50,7 +50,7 @@ end
 -- ---- commands ----
 
 for _, transport in ipairs { "modern", "legacy" } do
-    test(transport .. ": commands are answered by what they are, in one buffer or many", function()
+    test("C16: " .. transport .. ": commands are answered by what they are, in one buffer or many", function()
         local up = bring_up(net, m, { transport = transport })
         for _, case in ipairs {
             -- what, ack, parts
