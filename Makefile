@@ -23,6 +23,8 @@ LDFLAGS  += -pthread
 ifneq ($(SANITIZE),)
 CFLAGS   += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 LDFLAGS  += -fsanitize=$(SANITIZE)
+# Fences are what the code means; that the thread sanitizer does not see them is its business.
+CFLAGS   += $(if $(findstring thread,$(SANITIZE)),-Wno-tsan)
 endif
 # pkg-config is asked when something is compiled, not when make starts: on a bare machine it comes
 # only with ci/deps.sh. Then the answer is kept.
