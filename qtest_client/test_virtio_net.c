@@ -204,7 +204,7 @@ static void impossible_options_are_refused(void **state)
     refuse((struct virtio_net_options){.n_pairs = 2}, "2 queue pairs");
     refuse((struct virtio_net_options){.wanted_features = VIRTIO_FEATURE(VIRTIO_F_RING_PACKED)},
            "feature bits 0x400000000");
-    refuse((struct virtio_net_options){.region = &elsewhere}, "guest address");
+    refuse((struct virtio_net_options){.region = &elsewhere}, "guest address: RAM, or");
     refuse((struct virtio_net_options){.tx_chain = 17}, "17 descriptors");
     refuse((struct virtio_net_options){.use_interrupts = true, .interrupts = INTERRUPT_EVENTFD},
            "bridge");

@@ -54,7 +54,9 @@ static bool check_options(struct pci_device *dev, const struct virtio_net_option
         invalid(dev, error, "feature bits 0x%" PRIx64 " are wanted, which the driver cannot use",
                 unknown);
     } else if (!o->region || o->region->gpa == GUEST_UNPLACED) {
-        invalid(dev, error, "%s", "rings and buffers need memory that has a guest address");
+        invalid(dev, error,
+                "rings and buffers need memory that has a guest address: RAM, or what an ivshmem "
+                "device of this machine shows");
     } else if (o->tx_chain > VIRTIO_NET_MAX_CHAIN) {
         invalid(dev, error, "%u descriptors per transmit frame (at most %d)", o->tx_chain,
                 VIRTIO_NET_MAX_CHAIN);

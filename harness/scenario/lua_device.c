@@ -291,7 +291,7 @@ static int l_config_read(lua_State *L)
     GError *error = NULL;
     lua_Integer offset = luaL_checkinteger(L, 2);
 
-    luaL_argcheck(L, offset >= 0 && offset < 4096, 2, "0 to 4095");
+    luaL_argcheck(L, offset >= 0 && offset < 4096, 2, "offsets are 0 to 4095");
     if (!pci_config_read(p, (unsigned)offset, check_width(L, 3), &value, &error)) {
         return sc_raise(L, error);
     }
@@ -305,7 +305,7 @@ static int l_config_write(lua_State *L)
     GError *error = NULL;
     lua_Integer offset = luaL_checkinteger(L, 2);
 
-    luaL_argcheck(L, offset >= 0 && offset < 4096, 2, "0 to 4095");
+    luaL_argcheck(L, offset >= 0 && offset < 4096, 2, "offsets are 0 to 4095");
     bool ok = pci_config_write(p, (unsigned)offset, check_width(L, 3),
                                (uint64_t)luaL_checkinteger(L, 4), &error);
     return done(L, ok, error);
@@ -416,8 +416,11 @@ static int l_msix_message(lua_State *L)
 {
     struct pci_device *p = pci(L);
     GError *error = NULL;
+    lua_Integer data = luaL_checkinteger(L, 4);
+
+    luaL_argcheck(L, data >= 0 && data <= UINT32_MAX, 4, "data has 32 bits");
     bool ok = msix_set_message(p, check_vector(L, p), (uint64_t)luaL_checkinteger(L, 3),
-                               (uint32_t)luaL_checkinteger(L, 4), &error);
+                               (uint32_t)data, &error);
 
     return done(L, ok, error);
 }

@@ -116,8 +116,11 @@ static int l_fill(lua_State *L)
     struct guest_region *r = region(L);
     lua_Integer len = luaL_checkinteger(L, 3);
 
+    lua_Integer byte = luaL_optinteger(L, 4, 0);
+
     luaL_argcheck(L, len >= 0, 3, "a length cannot be negative");
-    memset(at(L, r, 2, (uint64_t)len), (int)luaL_optinteger(L, 4, 0), (size_t)len);
+    luaL_argcheck(L, byte >= 0 && byte <= 255, 4, "a byte is 0 to 255");
+    memset(at(L, r, 2, (uint64_t)len), (int)byte, (size_t)len);
     return 0;
 }
 

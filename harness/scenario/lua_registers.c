@@ -118,6 +118,15 @@ static uint64_t check_value(lua_State *L, int arg, const struct view *v, const c
     return (uint64_t)value;
 }
 
+/* An offset or a width: what does not fit is refused, not cut off. */
+static uint32_t check_u32(lua_State *L, int arg)
+{
+    lua_Integer value = luaL_checkinteger(L, arg);
+
+    luaL_argcheck(L, value >= 0 && value <= UINT32_MAX, arg, "it has 32 bits");
+    return (uint32_t)value;
+}
+
 static const struct abi_field *find_field(lua_State *L, const struct view *v, const char *name)
 {
     GError *error = NULL;
@@ -283,8 +292,7 @@ static int l_read(lua_State *L)
     uint64_t value;
     GError *error = NULL;
 
-    if (!pci_block_read(v->pci, v->block, (uint32_t)luaL_checkinteger(L, 2),
-                        (unsigned)luaL_checkinteger(L, 3), &value, &error)) {
+    if (!pci_block_read(v->pci, v->block, check_u32(L, 2), check_u32(L, 3), &value, &error)) {
         return sc_raise(L, error);
     }
     lua_pushinteger(L, (lua_Integer)value);
@@ -296,9 +304,8 @@ static int l_write(lua_State *L)
     struct view *v = check(L);
     GError *error = NULL;
 
-    if (!pci_block_write(v->pci, v->block, (uint32_t)luaL_checkinteger(L, 2),
-                         (unsigned)luaL_checkinteger(L, 3), (uint64_t)luaL_checkinteger(L, 4),
-                         &error)) {
+    if (!pci_block_write(v->pci, v->block, check_u32(L, 2), check_u32(L, 3),
+                         (uint64_t)luaL_checkinteger(L, 4), &error)) {
         return sc_raise(L, error);
     }
     return 0;

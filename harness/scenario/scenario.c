@@ -131,11 +131,17 @@ static void set_package_path(lua_State *L, const char *script, const char *libra
     g_autofree char *dir = g_path_get_dirname(script);
 
     lua_getglobal(L, "package");
-    lua_pushfstring(L, "%s/?.lua;%s/?.lua", library, dir);
+    lua_pushfstring(L, "%s/?.lua;%s/?.lua;%s/lib/?.lua", library, dir, dir);
     lua_setfield(L, -2, "path");
     lua_pushliteral(L, "");
     lua_setfield(L, -2, "cpath");
-    lua_pop(L, 1);
+    /* Scenarios are Lua: the searchers for C libraries would find nothing, and say so. */
+    lua_getfield(L, -1, "searchers");
+    for (lua_Integer n = luaL_len(L, -1); n > 2; n--) {
+        lua_pushnil(L);
+        lua_seti(L, -2, n);
+    }
+    lua_pop(L, 2);
 }
 
 /* What scripts see, made in protected mode: the first argument is the scenario. */

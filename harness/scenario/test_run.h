@@ -83,7 +83,9 @@ static inline int run_teardown(void **state)
 static inline void run_write(const struct run *run, const char *name, const char *text)
 {
     g_autofree char *path = g_build_filename(run->dir, name, NULL);
+    g_autofree char *folder = g_path_get_dirname(path);
 
+    assert_int_equal(g_mkdir_with_parents(folder, 0700), 0);
     assert_true(g_file_set_contents(path, text, -1, NULL));
 }
 

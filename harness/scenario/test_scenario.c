@@ -485,11 +485,15 @@ static void a_script_requires_its_neighbours_and_the_library(void **state)
     struct run *run = *state;
 
     run_write(run, "beside.lua", "return { name = 'beside' }");
+    run_write(run, "lib/shared.lua", "return { name = 'shared' }");
     run_text(run, "local beside, virtio = require 'beside', require 'virtio'\n"
-                  "test('both', function()\n"
+                  "test('all', function()\n"
                   "    expect(beside.name, 'beside')\n"
+                  "    expect(require('shared').name, 'shared')\n"
                   "    expect(virtio.DRIVER_OK, 4)\n"
-                  "    expect.error('not found', require, 'nothing')\n"
+                  "    local text = expect.error('not found', require, 'nothing')\n"
+                  "    expect.match(text, '/lib/nothing.lua')\n"
+                  "    expect(not text:find(\"no file ''\", 1, true))\n"
                   "end)\n");
     run_expect_passed(run, 0);
 }

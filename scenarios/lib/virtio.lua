@@ -342,6 +342,9 @@ end
 -- The device is idle when this returns.
 -- -> { t = transport, rx =, tx =, ctrl = rings, header = bytes, memory =, features = }
 function virtio.bring_up(dev, o)
+    if not (o and o.memory) then
+        error("virtio.bring_up needs memory for the rings, such as { memory = machine:ram() }", 2)
+    end
     local t = virtio.transport(dev, o.transport)
     local up = { t = t, memory = o.memory, rx_buffers = {} }
     local vectors = o.vectors or {}
