@@ -102,6 +102,18 @@ else
     tap_skip a_scenario_that_cannot_be_read 'neither an ordinary user nor setpriv'
 fi
 
+# ---- output that cannot be written ----
+echo 'test("x", function() end)' >passes.lua
+# shellcheck disable=SC2016 # the inner shell's
+one_line a_report_that_cannot_be_written 2 'cannot write to standard output' \
+    sh -c '"$1" run passes.lua >/dev/full' sh "$ringlab"
+# shellcheck disable=SC2016 # the inner shell's
+one_line a_help_that_cannot_be_written 2 'cannot write to standard output: No space left' \
+    sh -c '"$1" --help >/dev/full' sh "$ringlab"
+"$ringlab" run --results closed passes.lua <&- >&- 2>&-
+status=$?
+tap closed_standard_descriptors_are_not_given_to_others "$([ $status = 0 ]; echo $?)" "exit status $status"
+
 # ---- QEMU ----
 script start <<'END'
 test("starts", function() machine():start() end)

@@ -5,6 +5,7 @@
 #include "harness/cancel.h"
 #include "qtest_client/pci.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -131,6 +132,8 @@ void cmd_error(const char *format, ...)
     g_autofree char *text = g_strdup_vprintf(format, args);
     va_end(args);
     g_auto(GStrv) lines = g_strsplit(g_strchomp(text), "\n", -1);
+    for (char **l = lines; *l; l++)
+        g_strstrip(*l);
     g_autofree char *line = g_strjoinv("; ", lines);
     fflush(stdout);
     /* Whatever failed then failed because of that. */
@@ -138,4 +141,15 @@ void cmd_error(const char *format, ...)
         fprintf(stderr, "%s: interrupted (%s)\n", g_get_prgname(), g_strsignal(cancel_signal()));
     else
         fprintf(stderr, "%s: %s\n", g_get_prgname(), line);
+}
+
+int cmd_finish(int status)
+{
+    bool has_failed_now = fflush(stdout) != 0;
+    int reason = errno;
+    if (!has_failed_now && !ferror(stdout))
+        return status;
+    cmd_error("cannot write to standard output%s%s; what was to be told is lost",
+              has_failed_now ? ": " : "", has_failed_now ? g_strerror(reason) : "");
+    return CMD_USAGE;
 }

@@ -39,6 +39,10 @@ bool cmd_parse(const GOptionEntry *entries, const char *arguments, const char *t
 /* Prints "ringlab COMMAND: MESSAGE" as one line on standard error: line breaks become "; ". */
 void cmd_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
 
+/* The last thing a command line does: what was printed has to have arrived. Returns `status`, or
+ * CMD_USAGE after an error that says that standard output could not be written. */
+int cmd_finish(int status);
+
 /* ---- the commands; each in its own file ---- */
 
 int cmd_probe(int argc, char **argv);

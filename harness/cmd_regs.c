@@ -122,14 +122,17 @@ static char *read_file(const char *path, GError **error)
 }
 
 /* The device that a snapshot is of, as it is now. */
-static char *again(const char *before, const struct regs_command *c, GError **error)
+static char *again(const char *path, const char *before, const struct regs_command *c,
+                   GError **error)
 {
     g_autofree char *device = regs_header(before, "device");
     g_autofree char *machine = regs_header(before, "machine");
 
     if (!device || !machine) {
         g_set_error(error, REGS_ERROR, REGS_ERROR_FORMAT,
-                    "it is no register snapshot: it has no lines 'device' and 'machine'");
+                    "'%s' is no register snapshot: it has no lines 'device' and 'machine'; make "
+                    "one with 'ringlab regs snapshot -o FILE DEVICE'",
+                    path);
         return NULL;
     }
     return snapshot(device, machine, c, error);
@@ -146,7 +149,8 @@ static int run_diff(const struct regs_command *c, int argc, char **argv)
     g_autofree char *before = read_file(argv[0], &error);
     if (!before)
         return fail(error);
-    g_autofree char *after = argc == 2 ? read_file(argv[1], &error) : again(before, c, &error);
+    g_autofree char *after =
+        argc == 2 ? read_file(argv[1], &error) : again(argv[0], before, c, &error);
     if (!after)
         return fail(error);
     g_autofree char *difference = regs_diff(before, after, &error);
@@ -294,6 +298,11 @@ static int run_check(const struct regs_command *c, int argc, char **argv)
     g_autoptr(GPtrArray) list = info ? read_list(path, &error) : NULL;
     unsigned n_skipped = 0, n_failed = 0;
 
+    if (g_error_matches(error, G_FILE_ERROR, G_FILE_ERROR_NOENT)) {
+        cmd_error("no list of baselines '%s'; give its folder with --baselines", path);
+        g_error_free(error);
+        return CMD_USAGE;
+    }
     if (!list)
         return fail(error);
     if (!keep_named(list, argc, argv))

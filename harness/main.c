@@ -4,7 +4,9 @@
 #include "harness/cancel.h"
 #include "harness/cmd.h"
 
+#include <fcntl.h>
 #include <locale.h>
+#include <unistd.h>
 
 static const struct command commands[] = {
     {"probe", "[DEVICE...]", "what is on the bus: ids, BARs, capabilities, registers", cmd_probe},
@@ -18,10 +20,23 @@ static const struct command commands[] = {
 /* How long teardown may take after Ctrl-C. */
 enum { TEARDOWN_S = 10 };
 
+/* A descriptor that the caller closed would be given to the next socket, and what is printed would
+ * go into that. */
+static void fill_standard_descriptors(void)
+{
+    int fd;
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
+    fill_standard_descriptors();
     setlocale(LC_CTYPE, "");
     cancel_install(TEARDOWN_S);
-    int status = cmd_dispatch(commands, argc, argv);
+    int status = cmd_finish(cmd_dispatch(commands, argc, argv));
     return cancel_is_requested() ? CMD_INTERRUPTED : status;
 }

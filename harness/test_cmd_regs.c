@@ -204,6 +204,27 @@ static void wrong_usage_is_one_line_that_says_what_to_do(void **state)
                  "diff takes one or two files; 'ringlab regs --help' shows how");
 }
 
+static void a_file_that_is_no_snapshot_is_refused_by_name(void **state)
+{
+    g_autofree char *path = in_folder("devices.txt");
+    g_autofree char *expected =
+        g_strdup_printf("'%s' is no register snapshot: it has no lines 'device' and "
+                        "'machine'; make one with 'ringlab regs snapshot -o FILE DEVICE'",
+                        path);
+
+    (void)state;
+    assert_usage(CALL("diff", path), expected);
+}
+
+static void a_folder_without_a_list_of_baselines_says_which_option_names_another(void **state)
+{
+    (void)qemu_or_skip();
+    (void)state;
+    assert_usage(CALL("check", "--baselines", "/nonexistent"),
+                 "no list of baselines '/nonexistent/devices.txt'; give its folder "
+                 "with --baselines");
+}
+
 static void an_unknown_baseline_is_refused_with_the_nearest(void **state)
 {
     qemu_or_skip();
@@ -233,6 +254,8 @@ int main(void)
         cmocka_unit_test(a_device_that_differs_from_its_baseline_fails_and_shows_the_register),
         cmocka_unit_test(a_device_that_this_qemu_lacks_is_skipped),
         cmocka_unit_test(wrong_usage_is_one_line_that_says_what_to_do),
+        cmocka_unit_test(a_file_that_is_no_snapshot_is_refused_by_name),
+        cmocka_unit_test(a_folder_without_a_list_of_baselines_says_which_option_names_another),
         cmocka_unit_test(an_unknown_baseline_is_refused_with_the_nearest),
         cmocka_unit_test(a_broken_list_of_baselines_is_refused_with_its_line),
     };
