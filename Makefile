@@ -186,6 +186,7 @@ install: all $(BUILD)/ringlab.pc
 	install -m 644 $(CLIENT_LIB) $(MODELS_LIB) $(to)/lib
 	install -m 644 $(BUILD)/ringlab.pc $(to)/lib/pkgconfig
 	install -m 644 harness/ringlab.1 $(to)/share/man/man1
+	install -m 644 $(BUILD)/images/park/park.bin $(to)/share/ringlab
 	$(if $(INSTALLED_LUA),install -m 644 $(INSTALLED_LUA) $(to)/share/ringlab/lua)
 	for h in $(INSTALLED_HEADERS); do install -m 644 $$h $(to)/include/ringlab/$$h || exit; done
 

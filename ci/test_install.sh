@@ -67,6 +67,20 @@ out=$("$work/outside" 2>&1)
 [ "$out" = "1 peer" ]
 tap it_runs $? "said: $out"
 
+# The README's own program, as written there.
+# shellcheck disable=SC2016 # a fence, no command
+sed -n '/^```c$/,/^```$/p' qtest_client/README.md | sed '/^```/d' >"$work/net.c"
+# shellcheck disable=SC2046 # words
+compile -std=gnu11 net.c -o net $(pkg-config --cflags --libs ringlab)
+tap the_program_in_the_readme_compiles $? "$(cat "$work/log")"
+if command -v qemu-system-x86_64 >/dev/null; then
+    out=$("$work/net" "$(pkg-config --variable=parkrom ringlab)" 2>"$work/log")
+    [ "$out" = "64 bytes, the same" ]
+    tap and_sends_a_frame_through_qemu $? "said: $out $(cat "$work/log")"
+else
+    tap_skip and_sends_a_frame_through_qemu 'there is no qemu-system-x86_64'
+fi
+
 bad=
 for header in $(cd "$prefix/include/ringlab" && find . -name '*.h' | sort); do
     echo "#include \"${header#./}\"" >"$work/header.c"
@@ -82,6 +96,10 @@ for header in qtest_client/qtest.h qtest_client/virtio_net.h models/ivshmem_serv
 done
 [ -z "$missing" ]
 tap headers_keep_the_folders_of_their_rooms $? "missing:$missing"
+
+rom=$(pkg-config --variable=parkrom ringlab)
+[ "$(stat -c %s "$rom")" = 65536 ]
+tap the_parking_rom_is_where_pkg_config_says $? "$rom"
 
 version=$("$prefix/bin/ringlab" --version)
 [ "$version" = "ringlab $(pkg-config --modversion ringlab)" ]
