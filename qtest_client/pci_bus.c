@@ -277,6 +277,9 @@ static struct pci_device *device_new(const struct pci_device *place, const uint8
         device_free(dev);
         return NULL;
     }
+    if (dev->abi && dev->abi->has_io_bar0 && dev->bars[0].kind != PCI_BAR_IO) {
+        dev->abi = NULL;
+    }
     pci_device_resolve_blocks(dev, config);
     return dev;
 }

@@ -1,4 +1,5 @@
 /* Finding functions, BARs, capabilities, registers by name: on a machine of plain bytes. */
+#include "models/abi/ptnet.h"
 #include "qtest_client/pci.h"
 #include "qtest_client/test_fake_pci.h"
 
@@ -261,6 +262,32 @@ static void bridges_get_bus_numbers_and_windows_that_hold_what_is_behind(void **
                 fake_get(bridge->config + PCI_PREF_LIMIT_UPPER32, 4) << 32;
         assert_true(dev->bars[2].base >= base && dev->bars[2].base + (1 << 26) - 1 <= limit);
         assert_int_equal(fake_get(bridge->config + PCI_COMMAND, 2), 7);
+    }
+    bed_close(&b);
+}
+
+static void a_function_is_not_taken_for_another_device_with_its_ids(void **state)
+{
+    struct bed b;
+
+    (void)state;
+    bed_open(&b, MACHINE_Q35);
+    struct fake_function *port = fake_add_bridge(&b.m, 0, 3); /* pcie-root-port */
+    fake_put(port->config + PCI_VENDOR_ID, 2, PTNETMAP_PCI_VENDOR_ID);
+    fake_put(port->config + PCI_DEVICE_ID, 2, PTNETMAP_PCI_DEVICE_ID);
+    fake_add_bar(port, 0, 4096, 0);
+    fake_add_bar(fake_add(&b.m, 4, PTNETMAP_PCI_VENDOR_ID, PTNETMAP_PCI_NETIF_ID, 1), 0, 16384,
+                 PCI_BAR_MEM_TYPE_64); /* qemu-xhci */
+    fake_add_bar(fake_add(&b.m, 5, PTNETMAP_PCI_VENDOR_ID, PTNETMAP_PCI_DEVICE_ID, 0), 0, 128,
+                 PCI_BAR_SPACE_IO);
+    fake_add_bar(fake_add(&b.m, 6, PTNETMAP_PCI_VENDOR_ID, PTNETMAP_PCI_NETIF_ID, 1), 0, 256,
+                 PCI_BAR_SPACE_IO);
+    scan(&b);
+    static const char *const names[] = {"00:03.0 1b36:000c", "00:04.0 1b36:000d",
+                                        "00:05.0 ptnetmap-memdev", "00:06.0 ptnet-pci"};
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autofree char *name = pci_device_describe(pci_bus_find(b.bus, 0, 3 + i, 0));
+        assert_string_equal(name, names[i]);
     }
     bed_close(&b);
 }
@@ -552,6 +579,7 @@ int main(void)
         cmocka_unit_test(after_a_reset_addresses_are_given_anew),
         cmocka_unit_test(a_function_that_left_gives_its_addresses_back),
         cmocka_unit_test(bridges_get_bus_numbers_and_windows_that_hold_what_is_behind),
+        cmocka_unit_test(a_function_is_not_taken_for_another_device_with_its_ids),
         cmocka_unit_test(bridges_below_bridges_leave_room_at_every_level),
         cmocka_unit_test(bridges_side_by_side_get_bus_numbers_by_need),
         cmocka_unit_test(a_bridge_loses_its_own_bar_with_a_reset_and_keeps_its_windows),

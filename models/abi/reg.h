@@ -6,6 +6,7 @@
 #ifndef RINGLAB_ABI_REG_H
 #define RINGLAB_ABI_REG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -101,6 +102,7 @@ struct abi_device {
     const char *what;
     uint16_t vendor_id;
     uint16_t device_ids[4]; /* unused ones 0 */
+    bool has_io_bar0;       /* tells it from devices of QEMU that have its ids and memory there */
     const struct abi_placement *placements;
     uint16_t n_placements;
     const struct abi_reset *resets;

@@ -290,7 +290,8 @@ static const struct abi_device ptnet_device = {
     .name = "ptnet-pci",
     .what = "netmap passthrough network device",
     .vendor_id = PTNETMAP_PCI_VENDOR_ID,
-    .device_ids = {PTNETMAP_PCI_NETIF_ID},
+    .device_ids = {PTNETMAP_PCI_NETIF_ID}, /* QEMU's qemu-xhci has it, too */
+    .has_io_bar0 = true,
     .placements = ptnet_placements,
     .n_placements = ABI_COUNT(ptnet_placements),
 };
@@ -305,7 +306,8 @@ static const struct abi_device ptnet_memdev_device = {
     .name = "ptnetmap-memdev",
     .what = "memory of a netmap port that is passed through",
     .vendor_id = PTNETMAP_PCI_VENDOR_ID,
-    .device_ids = {PTNETMAP_PCI_DEVICE_ID},
+    .device_ids = {PTNETMAP_PCI_DEVICE_ID}, /* QEMU's pcie-root-port has it, too */
+    .has_io_bar0 = true,
     .placements = ptnet_memdev_placements,
     .n_placements = ABI_COUNT(ptnet_memdev_placements),
 };
