@@ -1,7 +1,7 @@
 /*
- * Free objects as a bitmap of two levels: see nm_bits.h.
+ * Free objects as a bitmap of two levels: see nm_bits_private.h.
  */
-#include "models/netmap/nm_bits.h"
+#include "models/netmap/nm_bits_private.h"
 
 #include <glib.h>
 

@@ -82,6 +82,13 @@ int nm_mem_finalize(struct nm_mem *mem)
     return err;
 }
 
+/* Objects are of users: who allocates or frees without being one has lost count. */
+static void lock_in_use(struct nm_mem *mem)
+{
+    pthread_mutex_lock(&mem->lock);
+    assert(mem->users > 0);
+}
+
 static uint32_t reserved(enum nm_pool pool)
 {
     return pool == NM_POOL_BUF ? NM_BUFS_RESERVED : 0;
@@ -98,8 +105,7 @@ uint32_t nm_mem_release(struct nm_mem *mem)
 {
     uint32_t n_leaked = 0;
 
-    pthread_mutex_lock(&mem->lock);
-    assert(mem->users > 0);
+    lock_in_use(mem);
     if (--mem->users == 0) {
         for (unsigned i = 0; i < NM_N_POOLS; i++) {
             if (used(mem, i) == 0)
@@ -196,8 +202,8 @@ void *nm_mem_alloc(struct nm_mem *mem, enum nm_pool pool, uint64_t len)
     struct nm_mem_pool *p = &mem->pools[pool];
     uint32_t index;
 
-    assert(mem->users > 0 && pool != NM_POOL_BUF);
-    pthread_mutex_lock(&mem->lock);
+    assert(pool != NM_POOL_BUF);
+    lock_in_use(mem);
     bool is_there = len <= p->size && nm_bits_take(&p->free, &index);
     pthread_mutex_unlock(&mem->lock);
     if (!is_there)
@@ -210,8 +216,8 @@ void nm_mem_free_object(struct nm_mem *mem, enum nm_pool pool, void *object)
     struct nm_mem_pool *p = &mem->pools[pool];
     uint64_t at = (uint64_t)((uint8_t *)object - mem->base) - p->offset;
 
-    assert(mem->users > 0 && pool != NM_POOL_BUF && at % p->size == 0 && at / p->size < p->num);
-    pthread_mutex_lock(&mem->lock);
+    assert(pool != NM_POOL_BUF && at % p->size == 0 && at / p->size < p->num);
+    lock_in_use(mem);
     bool was_used = nm_bits_give(&p->free, (uint32_t)(at / p->size));
     pthread_mutex_unlock(&mem->lock);
     assert(was_used);
@@ -224,8 +230,7 @@ bool nm_mem_alloc_bufs(struct nm_mem *mem, uint32_t *indices, uint32_t n)
 {
     struct nm_bits *free = &mem->pools[NM_POOL_BUF].free;
 
-    assert(mem->users > 0);
-    pthread_mutex_lock(&mem->lock);
+    lock_in_use(mem);
     bool are_there = free->n_free >= n;
     for (uint32_t i = 0; are_there && i < n; i++)
         nm_bits_take(free, &indices[i]);
@@ -241,8 +246,7 @@ static bool free_buf(struct nm_mem *mem, uint32_t index)
 
 bool nm_mem_free_buf(struct nm_mem *mem, uint32_t index)
 {
-    assert(mem->users > 0);
-    pthread_mutex_lock(&mem->lock);
+    lock_in_use(mem);
     bool was_used = free_buf(mem, index);
     pthread_mutex_unlock(&mem->lock);
     return was_used;
@@ -258,9 +262,8 @@ uint32_t nm_mem_alloc_list(struct nm_mem *mem, uint32_t n, uint32_t *head)
 {
     uint32_t n_got = 0, index;
 
-    assert(mem->users > 0);
     *head = 0;
-    pthread_mutex_lock(&mem->lock);
+    lock_in_use(mem);
     while (n_got < n && nm_bits_take(&mem->pools[NM_POOL_BUF].free, &index)) {
         __atomic_store_n(link_of(mem, index), *head, __ATOMIC_RELAXED);
         *head = index;
@@ -274,8 +277,7 @@ uint32_t nm_mem_free_list(struct nm_mem *mem, uint32_t head)
 {
     uint32_t n_freed = 0;
 
-    assert(mem->users > 0);
-    pthread_mutex_lock(&mem->lock);
+    lock_in_use(mem);
     /* a list that comes back to itself ends there: that buffer is free already */
     while (free_buf(mem, head)) {
         head = __atomic_exchange_n(link_of(mem, head), 0, __ATOMIC_RELAXED);

@@ -5,9 +5,9 @@
 #ifndef RINGLAB_NM_MEM_PRIVATE_H
 #define RINGLAB_NM_MEM_PRIVATE_H
 
-#include "models/netmap/nm_bits.h"
+#include "models/netmap/nm_bits_private.h"
 #include "models/netmap/nm_mem.h"
-#include "models/netmap/nm_region.h"
+#include "models/netmap/nm_region_private.h"
 
 #include <pthread.h>
 

@@ -1,7 +1,7 @@
 /*
- * Files under allocators: see nm_region.h.
+ * Files under allocators: see nm_region_private.h.
  */
-#include "models/netmap/nm_region.h"
+#include "models/netmap/nm_region_private.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /*
  * The bitmap of free objects.
  */
-#include "models/netmap/nm_bits.h"
+#include "models/netmap/nm_bits_private.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

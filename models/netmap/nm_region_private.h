@@ -3,8 +3,8 @@
  * two, so that it can be an ivshmem BAR, and cannot be changed by those who hold its descriptor
  * where the kernel can see to that (memfd). Private to nm_mem.
  */
-#ifndef RINGLAB_NM_REGION_H
-#define RINGLAB_NM_REGION_H
+#ifndef RINGLAB_NM_REGION_PRIVATE_H
+#define RINGLAB_NM_REGION_PRIVATE_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -3,8 +3,8 @@
  * object of a million is found by looking at a few words. Not thread safe; nothing is allocated
  * between nm_bits_init and nm_bits_clear. Private to nm_mem.
  */
-#ifndef RINGLAB_NM_BITS_H
-#define RINGLAB_NM_BITS_H
+#ifndef RINGLAB_NM_BITS_PRIVATE_H
+#define RINGLAB_NM_BITS_PRIVATE_H
 
 #include <stdbool.h>
 #include <stdint.h>
