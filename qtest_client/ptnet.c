@@ -284,6 +284,7 @@ static bool take_indices(struct ptnet_queue *q, GError **error)
                           " and cur %" PRIu32,
                           q->index, n, q->rhead, q->rcur);
     }
+    q->hwtail = q->rhead; /* nothing yet */
     ptnet_store(&q->ring->head, q->rhead);
     ptnet_store(&q->ring->cur, q->rcur);
     if (!ptnet_sync_tail(q, error)) {

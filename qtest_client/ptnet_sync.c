@@ -25,14 +25,17 @@ static bool refuse_host(struct ptnet_queue *q, uint32_t hwcur, uint32_t hwtail, 
                       q->index, hwcur, hwtail, q->rhead, q->num_slots);
 }
 
-/* hwcur <= rhead <= hwtail, going round once at most. Holds for values of two moments too: hwcur is
- * the younger. */
+/* hwcur <= rhead <= hwtail, going round once at most, and hwtail not going back. Holds for values
+ * of two moments too: hwcur is the younger. */
 static bool host_may_say(const struct ptnet_queue *q, uint32_t hwcur, uint32_t hwtail)
 {
     const uint32_t n = q->num_slots;
-
-    return hwcur < n && hwtail < n &&
-           ptnet_distance(hwcur, q->rhead, n) + ptnet_distance(q->rhead, hwtail, n) < n;
+    if (hwcur >= n || hwtail >= n) {
+        return false;
+    }
+    const uint32_t n_slots = ptnet_distance(q->rhead, hwtail, n);
+    return ptnet_distance(hwcur, q->rhead, n) + n_slots < n &&
+           n_slots >= ptnet_distance(q->rhead, q->hwtail, n);
 }
 
 bool ptnet_take_hwcur(struct ptnet_queue *q, GError **error)
