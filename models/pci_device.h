@@ -123,8 +123,9 @@ const struct pci_model_bar *pci_model_bar(const struct pci_model *m, unsigned ba
 void pci_model_set_dma(struct pci_model *m, struct pci_dma *dma);
 /* For maps, in ops' functions; NULL: the function is on no bus. */
 struct pci_dma *pci_model_dma(struct pci_model *m);
-/* Delivers an MSI-X message; NULL: stored with pci_dma_write32. False: it reached nobody. Called
- * with the function's interrupts locked: it must neither wait for the bus nor call back. */
+/* Delivers an MSI-X message that is not for guest memory, where pci_dma_write32 stores them. False:
+ * it reached nobody. Called with the function's interrupts locked: it must neither wait for the bus
+ * nor call back. NULL: there are none but for memory. */
 typedef bool (*pci_model_msi_fn)(void *data, uint64_t address, uint32_t value);
 void pci_model_set_msi(struct pci_model *m, pci_model_msi_fn msi, void *data);
 /* Raises vector i: sends its message, or sets its pending bit while it (or the function) is masked;

@@ -123,9 +123,8 @@ static void send(struct pci_model *m, unsigned vector)
     uint64_t address =
         get32(e + PCI_MSIX_ENTRY_LOWER_ADDR) | (uint64_t)get32(e + PCI_MSIX_ENTRY_UPPER_ADDR) << 32;
     uint32_t value = get32(e + PCI_MSIX_ENTRY_DATA);
-    bool is_delivered = m->msi   ? m->msi(m->msi_data, address, value)
-                        : m->dma ? pci_dma_write32(m->dma, address, value)
-                                 : false;
+    bool is_delivered = (m->dma && pci_dma_write32(m->dma, address, value)) ||
+                        (m->msi && m->msi(m->msi_data, address, value));
 
     atomic_fetch_add_explicit(is_delivered ? &m->messages : &m->messages_lost, 1,
                               memory_order_relaxed);

@@ -486,21 +486,26 @@ static bool take_message(void *data, uint64_t address, uint32_t value)
     return value != 0;
 }
 
-static void messages_go_where_they_are_told_to(void **state)
+static void messages_that_are_not_for_memory_go_where_they_are_told_to(void **state)
 {
     struct toy *t = *state;
     struct message message = {0};
     pci_model_set_msi(t->m, take_message, &message);
     switch_on(t);
     set_vector(t, 0, 0x1fee01004, 0x26);
-    set_vector(t, 1, 0x10000, 0);
+    set_vector(t, 1, 0xfee00000, 0);
+    set_vector(t, 2, 0x10000, 7);
     pci_model_raise(t->m, 0);
     assert_true(message.address == 0x1fee01004);
     assert_int_equal(message.value, 0x26);
     pci_model_raise(t->m, 1);
-    assert_int_equal(message.address, 0x10000);
+    assert_int_equal(message.address, 0xfee00000);
     assert_int_equal(n_messages(t), 1);
     assert_int_equal(pci_model_stats(t->m).messages_lost, 1);
+    pci_model_raise(t->m, 2);
+    assert_int_equal(message.address, 0xfee00000);
+    assert_int_equal(ram32(t, 0), 7);
+    assert_int_equal(n_messages(t), 2);
 }
 
 static void accesses_are_counted(void **state)
@@ -639,7 +644,7 @@ int main(void)
         TEST(a_masked_function_keeps_all_its_vectors_pending),
         TEST(pending_bits_cannot_be_written_and_the_rest_of_the_bar_is_0),
         TEST(a_message_to_nowhere_is_counted_as_lost),
-        TEST(messages_go_where_they_are_told_to),
+        TEST(messages_that_are_not_for_memory_go_where_they_are_told_to),
         TEST(accesses_are_counted),
         TEST(bars_that_cannot_be_are_refused),
         TEST(vectors_that_cannot_be_are_refused),

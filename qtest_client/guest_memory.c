@@ -9,6 +9,7 @@
 #include <linux/magic.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <unistd.h>
 
@@ -295,6 +296,42 @@ struct guest_region *guest_region_new_in_dir(const char *name, uint64_t size, co
     }
     struct guest_region *r = new_huge_file(name, size, dir, &fs, &why);
     return r ? r : fall_back(name, size, hugepages, why, error);
+}
+
+static void set_fd_error(const char *name, uint64_t size, GError **error)
+{
+    g_set_error(error, GUEST_MEMORY_ERROR, GUEST_MEMORY_ERROR_SYSTEM,
+                "memory '%s': a file of %" PRIu64 " bytes behind its descriptor: %s", name, size,
+                g_strerror(errno));
+}
+
+struct guest_region *guest_region_new_from_fd(const char *name, int fd, uint64_t size,
+                                              GError **error)
+{
+    struct statfs fs;
+    struct stat st;
+
+    if (!size_is_possible(name, size, error)) {
+        return NULL;
+    }
+    if (fstatfs(fd, &fs) < 0 || fstat(fd, &st) < 0) {
+        set_fd_error(name, size, error);
+        return NULL;
+    }
+    bool is_huge = fs.f_type == HUGETLBFS_MAGIC;
+    uint64_t page = is_huge ? (uint64_t)fs.f_bsize : (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t rounded = round_up(size, page);
+    int own = -1;
+    if (((uint64_t)st.st_size < rounded && ftruncate(fd, (off_t)rounded) < 0) ||
+        (own = fcntl(fd, F_DUPFD_CLOEXEC, 3)) < 0) {
+        set_fd_error(name, size, error);
+        return NULL;
+    }
+    struct guest_region *r = region_from_fd(name, own, rounded, page, error);
+    if (r) {
+        guest_region_reserve_below(r, rounded);
+    }
+    return r;
 }
 
 struct guest_region *guest_region_new_over(const char *name, void *host, uint64_t size, int fd,

@@ -62,6 +62,11 @@ struct guest_region *guest_region_new_in_dir(const char *name, uint64_t size, co
  * Nothing can be allocated in it. */
 struct guest_region *guest_region_new_over(const char *name, void *host, uint64_t size, int fd,
                                            GError **error);
+/* The first `size` bytes (rounded up to the file's pages) of the file behind `fd`, which stays the
+ * caller's: another view of the same memory. A shorter file is made longer. Nothing can be
+ * allocated in it. */
+struct guest_region *guest_region_new_from_fd(const char *name, int fd, uint64_t size,
+                                              GError **error);
 void guest_region_free(struct guest_region *region);
 
 /* Allocates `len` bytes aligned to `align` (a power of two; 0 means 16); the memory is zeroed.
