@@ -60,8 +60,8 @@ static void tell_machine(struct session_machine *m, bool is_running)
 static void machine_destroy(struct session_machine *m)
 {
     session_machine_stop(m);
-    for (guint i = 0; i < m->devices->len; i++) {
-        session_device_free(m->devices->pdata[i]);
+    for (guint i = m->devices->len; i > 0; i--) {
+        session_device_free(m->devices->pdata[i - 1]);
     }
     g_ptr_array_unref(m->devices);
     g_ptr_array_unref(m->args);
@@ -158,6 +158,14 @@ struct guest_region *session_memory_new_in_dir(struct session *s, const char *na
     return size_is_possible(name, size, error)
                ? keep_region(
                      s, guest_region_new_in_dir(name, power_of_two(size), dir, hugepages, error))
+               : NULL;
+}
+
+struct guest_region *session_memory_from_fd(struct session *s, const char *name, int fd,
+                                            uint64_t size, GError **error)
+{
+    return size_is_possible(name, size, error)
+               ? keep_region(s, guest_region_new_from_fd(name, fd, power_of_two(size), error))
                : NULL;
 }
 
@@ -270,6 +278,10 @@ void session_machine_stop(struct session_machine *m)
     pci_bus_free(g_steal_pointer(&m->bus));
     machine_free(g_steal_pointer(&m->machine));
     qemu_free(g_steal_pointer(&m->qemu));
+    for (guint i = 0; i < m->devices->len; i++) {
+        session_model_disconnect(m->devices->pdata[i]);
+    }
+    m->doorbell_gpa = 0;
     m->bridge.doorbell_gpa = 0;
     m->bridge.n_used = 0;
 }
@@ -306,6 +318,7 @@ static bool find_doorbell(struct session_machine *m, GError **error)
 
     if (dev) {
         m->bridge.doorbell_gpa = dev->bars[IVSHMEM_BAR_REGISTERS].base + IVSHMEM_DOORBELL;
+        m->doorbell_gpa = m->bridge.doorbell_gpa;
     }
     return dev != NULL;
 }

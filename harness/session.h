@@ -9,6 +9,7 @@
 
 #include "harness/qemu.h"
 #include "models/ivshmem_server.h"
+#include "models/qemu_proxy.h"
 #include "qtest_client/interrupt.h"
 #include "qtest_client/pci.h"
 
@@ -49,6 +50,11 @@ struct guest_region *session_memory_new(struct session *session, const char *nam
 struct guest_region *session_memory_new_in_dir(struct session *session, const char *name,
                                                uint64_t size, const char *dir,
                                                enum guest_hugepages hugepages, GError **error);
+/* Memory that somebody else made, such as a model's (struct pci_model_bar), by its descriptor,
+ * which stays the caller's: with it, a device of QEMU's shows the same bytes (struct
+ * session_backing). The file is made longer if it is shorter. Nothing can be allocated in it. */
+struct guest_region *session_memory_from_fd(struct session *session, const char *name, int fd,
+                                            uint64_t size, GError **error);
 /* The server for doorbell devices that share `region`. */
 struct ivshmem_server *session_ivshmem_server_new(struct session *session,
                                                   struct guest_region *region, unsigned n_vectors,
@@ -115,6 +121,34 @@ struct session_backing {
  * start. */
 struct session_device *session_device_new(struct session_machine *m, const char *spec,
                                           const struct session_backing *backing, GError **error);
+
+struct session_model_options {
+    const char *properties; /* for QEMU: "id=pt0,bus=b0,addr=6"; NULL: chosen */
+    struct qemu_proxy_options proxy;
+};
+
+/* Declares a modelled device (x-pci-proxy-dev), and owns the model from then on, also if that
+ * fails: it is freed with the session, after those declared later. It is served from the machine's
+ * start to its end by a thread of its own, and reset when its QEMU ends; it stays what it is when
+ * that happens, and meets the next. `options` may be NULL. Messages (MSI-X) reach guest memory and
+ * the interrupt bridge. QEMU hands over guest memory in at most 8 pieces: 3 for RAM, 1 for each
+ * ivshmem device.
+ */
+struct session_device *session_model_new(struct session_machine *m, struct pci_model *model,
+                                         const struct session_model_options *options,
+                                         GError **error);
+/* The same for a running machine; see session_device_plug. */
+struct session_device *session_model_plug(struct session_machine *m, struct pci_model *model,
+                                          const struct session_model_options *options,
+                                          GError **error);
+/* NULL: QEMU's own device. */
+struct pci_model *session_device_model(struct session_device *dev);
+/* What went over its connection, at present or at the last. A model that was cut off, or a QEMU
+ * that spoke badly, is also noted when the machine ends or the device is unplugged. */
+struct qemu_proxy_stats session_device_proxy_stats(struct session_device *dev);
+/* Waits until the model is served no more: QEMU ended, or the model was cut off. */
+bool session_device_wait_unserved(struct session_device *dev, int timeout_ms);
+
 /* The n-th (from 0) declared device, or NULL. */
 struct session_device *session_machine_device(struct session_machine *m, unsigned n);
 const char *session_device_driver(const struct session_device *dev);

@@ -240,6 +240,7 @@ struct session_device *session_device_new(struct session_machine *m, const char 
 
 void session_device_free(struct session_device *dev)
 {
+    session_model_free(dev);
     devspec_free(dev->spec);
     g_ptr_array_unref(dev->options);
     g_free(dev->bus);
@@ -279,6 +280,16 @@ bool session_device_args(struct session_device *dev, GPtrArray *args, GArray *in
              g_strdup_printf("memory-backend-file,id=%s,size=%" G_GUINT64_FORMAT
                              ",mem-path=/proc/self/fd/%d,share=on",
                              devspec_get(dev->spec, "memdev"), dev->region->size, dev->region->fd));
+    }
+    if (dev->model) {
+        int fd;
+        if (!session_model_connect(dev, &fd, error)) {
+            return false;
+        }
+        g_array_append_val(inherit, fd);
+        g_array_append_val(close_after, fd);
+        g_autofree char *number = g_strdup_printf("%d", fd);
+        devspec_set(dev->spec, "fd", number);
     }
     add2(args, "-device", devspec_to_arg(dev->spec));
     return true;

@@ -67,6 +67,17 @@ static bool add_backing(struct session_device *dev, GError **error)
     if (!add_options(dev, error)) {
         return false;
     }
+    if (dev->model) {
+        int fd;
+        if (!session_model_connect(dev, &fd, error)) {
+            return false;
+        }
+        g_autofree char *name = g_strdup_printf("%s.fd", dev->spec->id);
+        devspec_set(dev->spec, "fd", name);
+        bool ok = qmp_getfd(qmp, name, fd, error);
+        close(fd);
+        return ok;
+    }
     if (dev->has_chardev) {
         int fd;
         if (!ivshmem_server_connect(dev->server, &fd, &dev->peer, error)) {
@@ -123,6 +134,7 @@ static bool remove_options(struct session_device *dev, GError **error)
 
 static bool remove_backing(struct session_device *dev, GError **error)
 {
+    session_model_disconnect(dev);
     if (dev->has_peer) {
         ivshmem_server_leave(dev->server, dev->peer);
         dev->has_peer = false;
@@ -278,15 +290,17 @@ struct session_device *session_device_plug(struct session_machine *m, const char
         return NULL;
     }
     struct session_device *dev = session_device_parse(m, spec, backing, error);
-    if (!dev) {
-        return NULL;
-    }
+    return dev && session_device_plug_in(dev, error) ? dev : NULL;
+}
+
+bool session_device_plug_in(struct session_device *dev, GError **error)
+{
     if (!plug(dev, error)) {
         session_device_free(dev);
-        return NULL;
+        return false;
     }
-    g_ptr_array_add(m->devices, dev);
-    return dev;
+    g_ptr_array_add(dev->machine->devices, dev);
+    return true;
 }
 
 /* It went, and with it whatever hangs on it. */

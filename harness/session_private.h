@@ -21,6 +21,14 @@ struct session {
     uint64_t next_gpa;
 };
 
+/* The modelled device behind a session_device. */
+struct session_model {
+    struct pci_model *model;
+    struct qemu_proxy_options options;
+    struct qemu_proxy *proxy; /* NULL while no QEMU is there */
+    struct qemu_proxy_stats last;
+};
+
 struct session_machine {
     struct session *session;
     char *name, *accelerator;
@@ -39,6 +47,7 @@ struct session_machine {
     struct interrupt_bridge bridge;
     uint16_t bridge_peers[SESSION_BRIDGE_CHANNELS];
     int bridge_eventfds[SESSION_BRIDGE_CHANNELS];
+    _Atomic uint64_t doorbell_gpa; /* the bridge's, for threads of models; 0: none */
     /* while it runs: */
     struct qemu *qemu;
     struct machine *machine;
@@ -57,6 +66,7 @@ struct session_device {
     struct ivshmem_server *server;
     uint16_t peer;
     bool has_peer;
+    struct session_model *model; /* NULL: QEMU's own device */
 };
 
 void session_note(struct session *s, const char *line);
@@ -73,5 +83,14 @@ void session_device_unmap(struct session_device *dev);
 /* What QEMU's command line needs for it. `close_after`: descriptors that are QEMU's alone. */
 bool session_device_args(struct session_device *dev, GPtrArray *args, GArray *inherit,
                          GArray *close_after, GError **error);
+
+/* Serves the model from now on; *far_fd is QEMU's end, which the caller closes. */
+bool session_model_connect(struct session_device *dev, int *far_fd, GError **error);
+/* No QEMU any more. Notes what went wrong. */
+void session_model_disconnect(struct session_device *dev);
+void session_model_free(struct session_device *dev);
+
+/* Into a running machine; frees the device on failure. */
+bool session_device_plug_in(struct session_device *dev, GError **error);
 
 #endif
