@@ -58,7 +58,7 @@ enum {
 };
 
 struct nm_kring {
-    struct netmap_ring *ring; /* in the region; NULL while not in netmap mode */
+    _Alignas(64) struct netmap_ring *ring; /* in the region; NULL while not in netmap mode */
     uint32_t num_slots;
     uint32_t hwcur;          /* first slot the application has handed over and we have not taken */
     _Atomic uint32_t hwtail; /* first slot that is ours; VALE stores it from other threads */
@@ -67,6 +67,7 @@ struct nm_kring {
     uint32_t buf_total;      /* of the adapter's allocator: bound for buf_idx */
     uint32_t buf_size;       /* bytes */
     uint8_t *buf_base;       /* buffer 0 */
+    uint32_t usable_len;     /* bytes of a buffer a frame may take, behind its offset */
     uint64_t offset_mask;    /* 0: no offsets */
     uint64_t offset_max;
     /* The port's work: take [hwcur, rhead), move hwcur and hwtail. Called acquired. 0 or errno. */
@@ -79,6 +80,11 @@ struct nm_kring {
     uint8_t flags;     /* NKR_ */
     uint32_t users;    /* files that bind it */
     _Atomic int state; /* enum nm_kr_state */
+    /* In netmap mode: files bind it and `ring` is there. Goes false before the ring does, with the
+     * port's quiesce in between: other ports' threads look at this before they touch `ring`. */
+    _Atomic bool is_on;
+    uint32_t n_reinits; /* how often the application's values were refused */
+    bool wants_flush;   /* host rx: sync put frames into NIC tx rings; poll pushes them out */
     struct nm_waiters waiters;
 
     /* VALE receive queues: slots reserved by senders and not yet published (models/vale/) */
@@ -86,11 +92,13 @@ struct nm_kring {
     uint32_t lease_next; /* first slot not reserved */
     uint32_t *leases;    /* NULL unless a VALE port's rx ring */
 
-    struct nm_kring *pipe; /* the other end's ring; NULL: not a pipe */
-    uint32_t pipe_tail;    /* pipes: published tail, up to the last whole packet */
-    GPtrArray *monitors;   /* struct nm_kring of monitors; NULL: none */
-    void *port_data;       /* of the port kind */
-    char name[64];         /* "vale0:a TX0", in messages */
+    struct nm_kring *pipe;               /* the other end's ring; NULL: not a pipe */
+    GPtrArray *monitors;                 /* struct nm_kring of monitors; NULL: none */
+    void *port_data;                     /* of the port kind */
+    char name[NETMAP_REQ_IFNAMSIZ + 16]; /* "vale0:a TX0", in messages */
+
+    /* Pipes: published tail, up to the last whole packet. Stored by the other end's thread. */
+    _Alignas(64) _Atomic uint32_t pipe_tail;
 };
 
 static inline uint32_t nm_next(uint32_t i, uint32_t n)
@@ -135,13 +143,16 @@ void nm_kr_stop(struct nm_kring *kring);
 void nm_kr_start(struct nm_kring *kring);
 
 /* The checks of an application's head and cur (netmap.md 6.2, 6.3). Values were read once, into
- * `head` and `cur`; `tail` is what the application could have seen. True: rhead and rcur hold them.
- * False: the ring is bad, and goes through nm_ring_reinit. */
+ * `head` and `cur`. True: rhead and rcur hold them. False: the ring is bad, and goes through
+ * nm_ring_reinit. Beyond netmap's own checks, both must be below N also where the free space wraps,
+ * and a tx head must lie between hwcur and hwtail. */
 bool nm_txsync_prologue(struct nm_kring *kring, uint32_t head, uint32_t cur);
 bool nm_rxsync_prologue(struct nm_kring *kring, uint32_t head, uint32_t cur);
-/* netmap.md 6.4. True if indices were beyond the ring. */
+/* netmap.md 6.4; called acquired. True if indices were beyond the ring. Where only their order was
+ * wrong the shared ring keeps what the application wrote, as in netmap, but unlike there rhead and
+ * rtail are not taken from it: a sync that follows takes nothing. */
 bool nm_ring_reinit(struct nm_kring *kring);
-/* Publishes hwtail in ring.tail and rtail. */
+/* Publishes hwtail in ring.tail and rtail (release). */
 void nm_sync_finalize(struct nm_kring *kring);
 
 /* Wakes the ring's waiters, and those of the adapter's direction. Default of kring->notify. */
@@ -167,9 +178,15 @@ struct nm_port_ops {
     /* Fills in sync and notify of its krings; krings exist, without rings yet. 0 or errno. */
     int (*krings_created)(struct nm_adapter *na);
     void (*krings_deleted)(struct nm_adapter *na); /* NULL: nothing */
-    /* First file entered (true) or last one left netmap mode. NULL: nothing. */
+    /* First file entered (true; rings exist) or last one is leaving netmap mode (they still do; the
+     * result is not looked at). NULL: nothing. */
     int (*set_active)(struct nm_adapter *na, bool active);
-    /* Refreshes ring and slot counts. NULL: fixed. */
+    /* Rings went !is_on and will be freed: returns when no other thread is using them. NULL: nobody
+     * else does. */
+    void (*quiesce)(struct nm_adapter *na);
+    /* Whether krings and rings are to outlive the last file (pipes). NULL: no. */
+    bool (*keeps_krings)(struct nm_adapter *na);
+    /* Refreshes ring and slot counts while no file is active. NULL: fixed. */
     int (*config)(struct nm_adapter *na);
     /* vnet header (0, 10, 12), or NULL: EOPNOTSUPP/ENXIO as netmap.md 9.4. */
     int (*set_header)(struct nm_adapter *na, unsigned len);
@@ -181,7 +198,7 @@ struct nm_adapter {
     struct nm_host *host;
     char name[NETMAP_REQ_IFNAMSIZ];
     unsigned refs;                    /* host->lock */
-    unsigned flags;                   /* NAF_ */
+    _Atomic unsigned flags;           /* NAF_ */
     unsigned active_files;            /* files that bind rings */
     uint32_t n_rings[NM_N_TXRX];      /* without host rings */
     uint32_t n_host_rings[NM_N_TXRX]; /* at least 1 */
@@ -191,8 +208,9 @@ struct nm_adapter {
     struct nm_mem *mem;
     struct nm_mem *mem_before; /* what a request replaced while idle; NULL */
     unsigned virt_hdr_len;     /* bytes before each frame: 0, 10, 12 */
-    uint32_t rx_buf_maxsize;
-    GPtrArray *pipes; /* struct nm_adapter; NULL: none yet */
+    uint32_t rx_buf_maxsize;   /* bytes a receive slot can take; looked at with an mtu */
+    uint32_t mtu;              /* of the interface behind it; 0: there is none */
+    GPtrArray *pipes;          /* struct nm_adapter; NULL: none yet */
     GPtrArray *monitor_adapters;
     void *port; /* the kind's own */
 };
@@ -209,23 +227,38 @@ struct nm_file {
     struct nm_csb_atok *csb_atok;               /* NULL: not in CSB mode */
     struct nm_csb_ktoa *csb_ktoa;
     _Atomic int kloop_state; /* KLOOP_ bits, models/ptnet/kloop.h */
+    /* poll: one waiter per direction, on waits_on (its one ring's, or the adapter's) from the first
+     * time that nothing was ready */
     struct nm_waiter waiter[NM_N_TXRX];
-    bool is_armed[NM_N_TXRX];
+    struct nm_waiters *waits_on[NM_N_TXRX];
+    _Atomic bool is_armed[NM_N_TXRX];
+    _Atomic bool is_signalled; /* poll_fd was written */
     int poll_fd;
 };
 
-/* Allocates krings with their indices, calls krings_created, makes rings for those that have users;
- * and the reverse. For the control requests and for ports that make others (pipes, wrapped NICs).
- */
+/* nm_open and nm_close for those who hold host->lock; no sync-kloop may run on it. */
+struct nm_file *nm_file_new(struct nm_host *host);
+void nm_file_free(struct nm_file *file);
+
+/* Allocates krings with their first indices and calls krings_created; the allocator is finalized.
+ * Delete calls krings_deleted first, then frees rings, their buffers and krings. For nm_file_bind
+ * and for ports that make others (pipes, wrapped NICs). */
 int nm_krings_create(struct nm_adapter *na);
 void nm_krings_delete(struct nm_adapter *na);
-int nm_rings_create(struct nm_adapter *na); /* rings for krings with users or NKR_NEEDRING */
+/* Rings for krings with users or NKR_NEEDRING that have none: all of them or ENOMEM, and the
+ * indices begin anew. The reverse frees those of krings with neither. */
+int nm_rings_create(struct nm_adapter *na);
 void nm_rings_delete(struct nm_adapter *na);
 static inline unsigned nm_all_rings(const struct nm_adapter *na, enum nm_txrx t)
 {
     return na->n_rings[t] + na->n_host_rings[t];
 }
 
+/* The common part of a zeroed struct, one reference; takes its own of `mem`. Ring and slot counts,
+ * flags and port are the caller's. Clear is for ops->free. */
+void nm_adapter_init(struct nm_adapter *na, struct nm_host *host, const struct nm_port_ops *ops,
+                     const char *name, struct nm_mem *mem);
+void nm_adapter_clear(struct nm_adapter *na);
 struct nm_adapter *nm_adapter_ref(struct nm_adapter *na);
 void nm_adapter_unref(struct nm_adapter *na); /* host->lock held; frees at 0 */
 
@@ -245,11 +278,15 @@ int vale_resolve(struct nm_host *, struct nmreq_header *, struct nmreq_register 
                  bool create, struct nm_adapter **);
 int nm_nic_resolve(struct nm_host *, struct nmreq_header *, struct nmreq_register *,
                    struct nm_mem *, bool create, struct nm_adapter **);
-/* All of the above in order; ENXIO if nobody knows the name. */
+/* All of the above in order; ENXIO if nobody knows the name. `mem` or nr_mem_id replaces the
+ * allocator of an idle adapter that does not own its memory. nm_unresolve gives the reference back,
+ * and the allocator too if nobody uses the port. */
+void nm_unresolve(struct nm_adapter *na);
 int nm_resolve(struct nm_host *host, struct nmreq_header *header, struct nmreq_register *reg,
                struct nm_mem *mem, bool create, struct nm_adapter **na);
 
-/* Bind and unbind as REGISTER does it, for kernel users too (a switch that wraps a NIC). */
+/* Bind and unbind as REGISTER does it, for kernel users too (a switch that wraps a NIC); host->lock
+ * held. A reference of its own is taken. 0 or errno of netmap.md 5.1, everything undone. */
 int nm_file_bind(struct nm_file *file, struct nm_adapter *na, uint32_t mode, uint16_t ringid,
                  uint64_t flags);
 void nm_file_unbind(struct nm_file *file);
@@ -264,9 +301,15 @@ struct nm_host {
     GHashTable *nics; /* name -> struct nm_adapter */
     struct vale_switches *vale;
     GPtrArray *files;
+    pthread_mutex_t log_lock;
     nm_log_fn log;
     void *log_data;
 };
+
+/* Memory of this process at an address that a request or slot named: 0, or EFAULT where none is
+ * mapped (or not writable). System calls: not for the data path. */
+int nm_copyin(void *to, uint64_t from, size_t len);
+int nm_copyout(uint64_t to, const void *from, size_t len);
 
 void nm_log(struct nm_host *host, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
