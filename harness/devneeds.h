@@ -23,6 +23,7 @@ struct devneed {
     const char *option; /* NETDEV, OPTION: "-netdev" ... */
     const char *format; /* NETDEV, OPTION: the option's value, with %s for the id; NUMBER: the
                            property's value, with %u for the number */
+    const char *memory; /* what -m must say besides, or NULL */
 };
 
 /* The first thing that `spec` needs and does not name itself; NULL: nothing. */

@@ -147,6 +147,10 @@ static bool supply(struct session_device *dev, GError **error)
             (need->kind == DEVNEED_SERVER && !make_server(dev, error))) {
             return false;
         }
+        if (need->memory) {
+            g_ptr_array_add(dev->options, g_strdup("-m"));
+            g_ptr_array_add(dev->options, g_strdup(need->memory));
+        }
         if (need->option) {
             g_ptr_array_add(dev->options, g_strdup(need->option));
             value = strstr(need->format, "%s") ? g_strdup_printf(need->format, id) : NULL;

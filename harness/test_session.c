@@ -91,6 +91,8 @@ static void every_device_that_needs_something_starts_by_its_name_alone(void **st
         "ivshmem-doorbell",
         "pci-bridge",
         "virtio-crypto-pci",
+        "virtio-mem-pci",
+        "virtio-pmem-pci",
         "AC97",
         "ES1370",
         "ctucan_pci",

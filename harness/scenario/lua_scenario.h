@@ -47,6 +47,8 @@ struct scenario_test {
 
 /* Runs one test and reports it. */
 void sc_run_test(struct scenario *sc, const struct scenario_test *test);
+/* A machine of the running test has ended without the script knowing. */
+bool sc_machine_has_ended(struct scenario *sc);
 
 /* When something was made: it is good for that run of that machine, in that test. */
 struct sc_stamp {

@@ -140,6 +140,19 @@ static void add_deaths(struct scenario *sc, struct outcome *o)
     }
 }
 
+bool sc_machine_has_ended(struct scenario *sc)
+{
+    for (unsigned i = 0; sc->session && session_nth_machine(sc->session, i); i++) {
+        struct session_machine *m = session_nth_machine(sc->session, i);
+        struct qemu *qemu = session_machine_qemu(m);
+        g_autofree char *reason = NULL;
+        if (qemu && !is_death_known(sc, m) && !qemu_is_alive(qemu, &reason)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* ---- evidence ---- */
 
 static void attach(GPtrArray *texts, char *name, char *text)

@@ -95,6 +95,13 @@ static int l_position(lua_State *L)
     return 2;
 }
 
+/* engine.machine_has_ended() -> whether a QEMU ended behind the script's back */
+static int l_machine_has_ended(lua_State *L)
+{
+    lua_pushboolean(L, sc_machine_has_ended(sc_of(L)));
+    return 1;
+}
+
 /* engine.nearest(word, table) -> "; did you mean 'NAME'?" of the table's names, or "" */
 static int l_nearest(lua_State *L)
 {
@@ -147,8 +154,10 @@ static void set_package_path(lua_State *L, const char *script, const char *libra
 /* What scripts see, made in protected mode: the first argument is the scenario. */
 static int open_all(lua_State *L)
 {
-    static const luaL_Reg engine[] = {
-        {"position", l_position}, {"nearest", l_nearest}, {NULL, NULL}};
+    static const luaL_Reg engine[] = {{"position", l_position},
+                                      {"machine_has_ended", l_machine_has_ended},
+                                      {"nearest", l_nearest},
+                                      {NULL, NULL}};
     struct scenario *sc = lua_touserdata(L, 1);
 
     luaL_openlibs(L);

@@ -253,16 +253,18 @@ end
 function expect.eventually(fn, expected, timeout_ms)
     timeout_ms = timeout_ms or 2000
     local until_time = now() + timeout_ms / 1000
-    local value
+    local value, has_ended
     repeat
-        local is_last = now() > until_time -- one look after the time is over: it may have been slow
+        has_ended = engine.machine_has_ended()
+        local is_last = has_ended or now() > until_time -- one more look: it may have been slow
         value = fn()
         if expected == nil and value or expected ~= nil and same(value, expected) then
             return value
         end
         yield_cpu()
     until is_last
-    fail(string.format("did not happen within %d ms", timeout_ms),
+    fail(has_ended and "did not happen before a QEMU ended"
+            or string.format("did not happen within %d ms", timeout_ms),
         expected == nil and "something true" or show(expected), show(value))
 end
 
