@@ -190,9 +190,11 @@ bool ptnet_memory_find_rings(struct ptnet_driver *d, GError **error)
     for (unsigned i = 0; i < n_tx + n_rx; i++) {
         struct ptnet_queue *q = &d->queues[i];
         int64_t ring_ofs = nifp->ring_ofs[q->is_tx ? i : first_rx + (i - n_tx)];
-        if (ring_ofs == 0 || !find_ring(d, q, add_offset(d->nifp_ofs, ring_ofs), error)) {
-            return ring_ofs != 0 ||
-                   ptnet_fail(d, PTNET_ERROR_DEVICE, error, "ring %u is not bound by the host", i);
+        if (ring_ofs == 0) {
+            return ptnet_fail(d, PTNET_ERROR_DEVICE, error, "ring %u is not bound by the host", i);
+        }
+        if (!find_ring(d, q, add_offset(d->nifp_ofs, ring_ofs), error)) {
+            return false;
         }
     }
     return true;
