@@ -9,30 +9,25 @@
 #include <linux/futex.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { CSB_ALIGN = 64 };
 
-/* Reads the one array and zeroes the other; EFAULT, not a signal, where there is no memory. */
+/* Reads the one array and zeroes the other, or says where there is no memory. */
 static int probe_csb(const struct nm_csb_atok *atok, struct nm_csb_ktoa *ktoa, unsigned n_rings)
 {
-    size_t atok_bytes = n_rings * sizeof(*atok), ktoa_bytes = n_rings * sizeof(*ktoa);
-    g_autofree uint8_t *probe = g_try_malloc0(MAX(atok_bytes, ktoa_bytes));
+    size_t bytes = n_rings * sizeof(*atok);
+    g_autofree uint8_t *probe = g_try_malloc0(bytes);
 
+    _Static_assert(sizeof(*atok) == sizeof(*ktoa), "both arrays are equally long");
     if (!probe)
         return ENOMEM;
-    struct iovec here = {.iov_base = probe, .iov_len = atok_bytes};
-    struct iovec there = {.iov_base = (void *)(uintptr_t)atok, .iov_len = atok_bytes};
-    if (process_vm_readv(getpid(), &here, 1, &there, 1, 0) != (ssize_t)atok_bytes)
-        return EFAULT;
-    memset(probe, 0, MAX(atok_bytes, ktoa_bytes));
-    here.iov_len = ktoa_bytes;
-    there = (struct iovec){.iov_base = ktoa, .iov_len = ktoa_bytes};
-    if (process_vm_writev(getpid(), &here, 1, &there, 1, 0) != (ssize_t)ktoa_bytes)
-        return EFAULT;
-    return 0;
+    int err = nm_copyin(probe, (uintptr_t)atok, bytes);
+    if (err)
+        return err;
+    memset(probe, 0, bytes);
+    return nm_copyout((uintptr_t)ktoa, probe, bytes);
 }
 
 static void store(_Atomic uint32_t *field, uint32_t value)
@@ -123,7 +118,8 @@ static bool wait_until_stopped(struct nm_file *file)
     for (;;) {
         int state = atomic_load(&file->kloop_state);
 
-        if (!(state & KLOOP_RUNNING))
+        /* its end clears both bits; RUNNING alone is a loop that was started since */
+        if (state != (KLOOP_RUNNING | KLOOP_STOPPING))
             return true;
         if (syscall(SYS_futex, &file->kloop_state, FUTEX_WAIT_BITSET_PRIVATE, state, &deadline,
                     NULL, FUTEX_BITSET_MATCH_ANY) != 0 &&
