@@ -99,7 +99,6 @@ static void kicks_are_off_while_a_ring_is_synced_and_on_when_it_is_idle(void **s
     assert_int_equal(bed->ktoa[TX0].hwcur, 3);
     assert_int_equal(bed->ktoa[TX0].hwtail, 2);
     assert_int_equal(bed->krings[NM_TX][0].rtail, 2);
-    kloop_free(kloop);
 }
 
 /* The first interrupt comes between the sync and the second look at the CSB. */
@@ -129,7 +128,6 @@ static void what_was_sent_before_kicks_were_on_is_sent_without_a_kick(void **sta
     assert_int_equal(bed->rings[TX0].need_kick, 0); /* turned off again for the second sync */
     assert_int_equal(bed->ktoa[TX0].hwcur, 5);
     assert_int_equal(need_kick(bed, TX0), 1);
-    kloop_free(kloop);
 }
 
 static void an_rx_ring_without_slots_asks_for_kicks(void **state)
@@ -143,7 +141,6 @@ static void an_rx_ring_without_slots_asks_for_kicks(void **state)
     assert_int_equal(bed->rings[RX1].need_kick, 0);
     assert_int_equal(bed->ktoa[RX1].hwtail, N_SLOTS - 1);
     assert_int_equal(need_kick(bed, RX1), 1);
-    kloop_free(kloop);
 }
 
 static void guest_gives_slots_back(struct bed *bed)
@@ -171,7 +168,6 @@ static void slots_given_back_before_kicks_were_on_are_used_without_a_kick(void *
     assert_int_equal(bed->ktoa[RX0].hwcur, 4);
     assert_int_equal(bed->ktoa[RX0].hwtail, 1);
     assert_int_equal(need_kick(bed, RX0), 0); /* slots are left: the port comes next */
-    kloop_free(kloop);
 }
 
 static void a_full_tx_ring_with_nothing_new_asks_for_kicks(void **state)
@@ -184,7 +180,6 @@ static void a_full_tx_ring_with_nothing_new_asks_for_kicks(void **state)
     kloop_step_ring(kloop, TX1);
     assert_int_equal(need_kick(bed, TX1), 1);
     assert_int_equal(bed->rings[TX1].n_syncs, 1);
-    kloop_free(kloop);
 }
 
 static void guest_fills_up(struct port_ring *ring)
@@ -208,7 +203,6 @@ static void a_tx_ring_that_fills_up_while_it_is_synced_leaves_kicks_off(void **s
     assert_int_equal(bed->rings[TX0].n_syncs, 1);
     assert_int_equal(kloop_stats(kloop).bad_rings, 0);
     assert_int_equal(need_kick(bed, TX0), 0);
-    kloop_free(kloop);
 }
 
 static void an_rx_ring_that_is_empty_leaves_kicks_off(void **state)
@@ -219,7 +213,6 @@ static void an_rx_ring_that_is_empty_leaves_kicks_off(void **state)
     kloop_step_ring(kloop, RX0);
     assert_int_equal(bed->rings[RX0].n_syncs, 1);
     assert_int_equal(need_kick(bed, RX0), 0);
-    kloop_free(kloop);
 }
 
 static void an_rx_ring_that_is_dry_twice_is_left_with_kicks_off(void **state)
@@ -232,7 +225,6 @@ static void an_rx_ring_that_is_dry_twice_is_left_with_kicks_off(void **state)
     assert_int_equal(bed->rings[RX0].n_syncs, 3); /* one brought frames, two were dry */
     assert_int_equal(bed->ktoa[RX0].hwtail, 2);
     assert_int_equal(need_kick(bed, RX0), 0);
-    kloop_free(kloop);
 }
 
 static void a_bad_pointer_re_initialises_the_ring_and_asks_for_kicks(void **state)
@@ -262,7 +254,6 @@ static void a_bad_pointer_re_initialises_the_ring_and_asks_for_kicks(void **stat
     guest_says(bed, TX0, 2, 2);
     kloop_step_ring(kloop, TX0);
     assert_int_equal(bed->ktoa[TX0].hwcur, 2);
-    kloop_free(kloop);
 }
 
 static void a_sync_that_fails_asks_for_kicks_and_publishes_nothing(void **state)
@@ -280,13 +271,12 @@ static void a_sync_that_fails_asks_for_kicks_and_publishes_nothing(void **state)
     }
     assert_int_equal(kloop_stats(kloop).sync_errors, 2);
     assert_int_equal(kloop_stats(kloop).tx_syncs, 0);
-    kloop_free(kloop);
 }
 
 static void busy_waiting_turns_kicks_off_and_never_on(void **state)
 {
     struct bed *bed = *state;
-    struct kloop *kloop = busy_kloop(bed);
+    struct kloop *kloop = new_kloop(bed, &(struct kloop_options){0});
 
     assert_true(kloop_step(kloop));
     for (unsigned i = 0; i < N_RINGS; i++)
@@ -301,7 +291,6 @@ static void busy_waiting_turns_kicks_off_and_never_on(void **state)
         assert_int_equal(need_kick(bed, i), 0);
     assert_true(kloop_take_wake(kloop));
     assert_true(kloop_take_wake(kloop));
-    kloop_free(kloop);
 }
 
 static void a_stopped_ring_is_passed_over(void **state)
@@ -315,7 +304,6 @@ static void a_stopped_ring_is_passed_over(void **state)
     assert_int_equal(bed->rings[TX0].n_syncs, 0);
     assert_int_equal(need_kick(bed, TX0), 1);
     assert_int_equal(bed->rings[TX1].n_syncs, 1);
-    kloop_free(kloop);
 }
 
 /* ---- direct, ptnet.md 7.6 ---- */
@@ -336,7 +324,6 @@ static void a_direct_ring_is_synced_by_its_kick_and_keeps_kicks_on(void **state)
     assert_int_equal(bed->ktoa[TX0].hwcur, 3);
     assert_int_equal(bed->interrupts[TX0], 0); /* its writer is looking */
     assert_false(kloop_take_wake(kloop));
-    kloop_free(kloop);
 }
 
 static void what_the_port_does_interrupts_all_rings_of_a_direct_direction(void **state)
@@ -355,7 +342,6 @@ static void what_the_port_does_interrupts_all_rings_of_a_direct_direction(void *
     assert_int_equal(bed->interrupts[TX1], 0);
     assert_true(kloop_take_wake(kloop));
     assert_int_equal(kloop_stats(kloop).interrupts, 2);
-    kloop_free(kloop);
 }
 
 /* ---- interrupts ---- */
@@ -375,7 +361,6 @@ static void tx_space_interrupts_once_if_the_guest_asked(void **state)
     assert_true(kloop_step(kloop));
     assert_int_equal(bed->interrupts[TX0], 1);
     assert_int_equal(kloop_stats(kloop).interrupts, 1);
-    kloop_free(kloop);
 }
 
 static void frames_interrupt_once_if_the_guest_asked(void **state)
@@ -390,7 +375,6 @@ static void frames_interrupt_once_if_the_guest_asked(void **state)
     assert_int_equal(bed->interrupts[RX1], 0);
     assert_true(kloop_step(kloop));
     assert_int_equal(bed->interrupts[RX0], 1);
-    kloop_free(kloop);
 }
 
 static void send_twice(struct port_ring *ring)
@@ -416,7 +400,6 @@ static void who_asks_for_an_interrupt_at_the_last_moment_gets_it(void **state)
     kloop_step_ring(kloop, TX0);
     assert_int_equal(bed->rings[TX0].n_syncs, 2);
     assert_int_equal(bed->interrupts[TX0], 1);
-    kloop_free(kloop);
 }
 
 /* ---- flags ---- */
@@ -432,7 +415,6 @@ static void a_tx_ring_with_little_space_is_reclaimed(void **state)
     assert_true(kloop_step(kloop));
     assert_int_equal(bed->rings[TX0].flags, 0);
     assert_int_equal(bed->rings[TX1].flags, NAF_FORCE_RECLAIM);
-    kloop_free(kloop);
 }
 
 static void only_the_public_sync_flags_reach_the_port(void **state)
@@ -447,7 +429,6 @@ static void only_the_public_sync_flags_reach_the_port(void **state)
     assert_int_equal(bed->rings[TX0].flags, NAF_FORCE_READ | NAF_FORCE_RECLAIM);
     assert_int_equal(bed->rings[RX0].flags, NAF_FORCE_READ);
     assert_int_equal(bed->rings[RX1].flags, 0);
-    kloop_free(kloop);
 }
 
 /* ---- turns ---- */
@@ -476,7 +457,6 @@ static void a_ring_that_never_ends_lets_the_others_have_their_turn(void **state)
     assert_true(kloop_step(kloop));
     assert_int_equal(need_kick(bed, TX0), 1);
     assert_false(kloop_take_wake(kloop));
-    kloop_free(kloop);
 }
 
 static void a_direct_ring_that_never_ends_goes_on_in_the_loop(void **state)
@@ -495,7 +475,6 @@ static void a_direct_ring_that_never_ends_goes_on_in_the_loop(void **state)
     assert_false(kloop_take_wake(kloop));
     assert_true(kloop_step(kloop));
     assert_int_equal(bed->rings[TX0].n_syncs, KLOOP_ROUNDS + 1);
-    kloop_free(kloop);
 }
 
 static void a_storm_of_kicks_is_one_wake_up(void **state)
@@ -511,7 +490,6 @@ static void a_storm_of_kicks_is_one_wake_up(void **state)
     assert_true(kloop_step(kloop));
     for (unsigned i = 0; i < N_RINGS; i++)
         assert_int_equal(bed->rings[i].n_syncs, 1);
-    kloop_free(kloop);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, bed_setup, bed_teardown)

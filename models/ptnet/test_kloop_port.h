@@ -54,6 +54,7 @@ struct bed {
     struct nm_adapter na;
     struct nm_kring krings[NM_N_TXRX][2];
     struct nm_file file;
+    struct kloop *kloop; /* of event_kloop and the like: freed by the teardown */
     struct port_ring rings[N_RINGS];
     struct nm_csb_atok *atok; /* a page */
     struct nm_csb_ktoa *ktoa; /* a page */
@@ -162,6 +163,9 @@ static inline int bed_teardown(void **state)
 {
     struct bed *bed = *state;
 
+    kloop_free(bed->kloop);
+    if (bed->file.kloop_state & KLOOP_RUNNING)
+        kloop_stop(&bed->file); /* a test failed half-way */
     for (int t = 0; t < NM_N_TXRX; t++) {
         for (unsigned k = 0; k < 2; k++) {
             nm_waiters_clear(&bed->krings[t][k].waiters);
@@ -190,29 +194,25 @@ static inline void enable_csb(struct bed *bed)
     assert_int_equal(kloop_csb_enable(&bed->file, bed->atok, bed->ktoa), 0);
 }
 
+static inline struct kloop *new_kloop(struct bed *bed, const struct kloop_options *options)
+{
+    int err = -1;
+
+    enable_csb(bed);
+    bed->kloop = kloop_new(&bed->file, options, &err);
+    assert_int_equal(err, 0);
+    assert_non_null(bed->kloop);
+    return bed->kloop;
+}
+
 /* Event mode, kicks and interrupts by call; the wake-up that it begins with is taken. */
 static inline struct kloop *event_kloop(struct bed *bed, uint32_t mode)
 {
     struct kloop_options options = {
         .interrupt = bed_interrupt, .interrupt_data = bed, .mode = mode};
-    int err = -1;
+    struct kloop *kloop = new_kloop(bed, &options);
 
-    enable_csb(bed);
-    struct kloop *kloop = kloop_new(&bed->file, &options, &err);
-    assert_int_equal(err, 0);
-    assert_non_null(kloop);
     assert_true(kloop_take_wake(kloop));
-    return kloop;
-}
-
-static inline struct kloop *busy_kloop(struct bed *bed)
-{
-    struct kloop_options options = {0};
-    int err = -1;
-
-    enable_csb(bed);
-    struct kloop *kloop = kloop_new(&bed->file, &options, &err);
-    assert_int_equal(err, 0);
     return kloop;
 }
 

@@ -122,6 +122,16 @@ static void wait_for_hwcur(struct bed *bed, unsigned ring, uint32_t hwcur)
     }
 }
 
+static void wait_for_syncs(struct bed *bed, unsigned ring, unsigned n)
+{
+    uint64_t deadline = now_ms() + KLOOP_SLEEP_MS / 2; /* less than what mends a lost wake-up */
+
+    while (bed->rings[ring].n_syncs < n) {
+        assert_true(now_ms() < deadline);
+        sched_yield();
+    }
+}
+
 static unsigned open_descriptors(void)
 {
     DIR *dir = opendir("/proc/self/fd");
@@ -216,7 +226,7 @@ static void each_kick_is_one_wake_up(void **state)
     struct runner r;
 
     start_runner(&r, bed, 0);
-    wait_for_hwcur(bed, TX0, 0);
+    wait_for_syncs(bed, RX1, 1);
     for (uint32_t head = 1; head <= 5; head++) {
         guest_says(bed, TX0, head, head);
         kick(&r, TX0);
@@ -232,13 +242,10 @@ static void kicks_are_seen_by_descriptor_and_the_counters_are_left_alone(void **
 {
     struct bed *bed = *state;
     struct eventfds e;
-    int err;
 
-    enable_csb(bed);
     open_eventfds(&e);
     struct kloop_options options = {.eventfds = e.fds, .n_eventfds = N_RINGS};
-    struct kloop *kloop = kloop_new(&bed->file, &options, &err);
-    assert_non_null(kloop);
+    struct kloop *kloop = new_kloop(bed, &options);
     assert_true(kloop_take_wake(kloop));
     assert_false(kloop_take_wake(kloop));
     for (unsigned i = 0; i < 3; i++) {
@@ -248,7 +255,6 @@ static void kicks_are_seen_by_descriptor_and_the_counters_are_left_alone(void **
     }
     assert_int_equal(kloop_stats(kloop).kicks_seen, 3);
     assert_int_equal(counter_of(e.fds[RX0].ioeventfd), 3);
-    kloop_free(kloop);
     close_eventfds(&e);
 }
 
@@ -272,7 +278,7 @@ static void frames_at_the_port_wake_it_and_it_interrupts(void **state)
     struct runner r;
 
     start_runner(&r, bed, 0);
-    wait_for_hwcur(bed, TX0, 0);
+    wait_for_syncs(bed, RX1, 1);
     for (unsigned i = 1; i <= 3; i++) {
         assert_int_equal(nm_kr_acquire(kring_of(bed, RX1), true), 0);
         bed->rings[RX1].arriving = 1;
@@ -286,26 +292,40 @@ static void frames_at_the_port_wake_it_and_it_interrupts(void **state)
     stop_runner(&r);
 }
 
+static void port_moves_once(struct port_ring *ring)
+{
+    if (ring->n_syncs == 1)
+        nm_notify(kring_of(ring->bed, TX0), 0);
+}
+
+static void what_the_port_does_during_a_pass_calls_for_another(void **state)
+{
+    struct bed *bed = *state;
+    struct runner r;
+
+    bed->rings[RX1].on_sync = port_moves_once;
+    start_runner(&r, bed, 0);
+    wait_for_syncs(bed, RX1, 2);
+    stop_runner(&r);
+    assert_int_equal(bed->rings[RX1].n_syncs, 2);
+}
+
 static void a_ring_without_irqfd_is_never_interrupted(void **state)
 {
     struct bed *bed = *state;
     struct eventfds e;
-    int err;
 
-    enable_csb(bed);
     open_eventfds(&e);
     int irqfd = e.fds[TX0].irqfd;
     e.fds[TX0].irqfd = -1;
     struct kloop_options options = {.eventfds = e.fds, .n_eventfds = N_RINGS};
-    struct kloop *kloop = kloop_new(&bed->file, &options, &err);
-    assert_non_null(kloop);
+    struct kloop *kloop = new_kloop(bed, &options);
     guest_says(bed, TX0, 3, 3);
     guest_says(bed, TX1, 3, 3);
     assert_true(kloop_step(kloop));
     assert_int_equal(counter_of(irqfd), 0);
     assert_int_equal(counter_of(e.fds[TX1].irqfd), 1);
     assert_int_equal(kloop_stats(kloop).interrupts, 1);
-    kloop_free(kloop);
     e.fds[TX0].irqfd = irqfd;
     close_eventfds(&e);
 }
@@ -314,21 +334,17 @@ static void a_negative_ioeventfd_means_busy_waiting_with_interrupts(void **state
 {
     struct bed *bed = *state;
     struct eventfds e;
-    int err;
 
-    enable_csb(bed);
     open_eventfds(&e);
     close(e.fds[RX0].ioeventfd);
     e.fds[RX0].ioeventfd = -1;
     struct kloop_options options = {.eventfds = e.fds, .n_eventfds = N_RINGS};
-    struct kloop *kloop = kloop_new(&bed->file, &options, &err);
-    assert_non_null(kloop);
+    struct kloop *kloop = new_kloop(bed, &options);
     guest_says(bed, TX1, 3, 3);
     assert_true(kloop_step(kloop));
     assert_int_equal(bed->ktoa[TX1].hwcur, 3);
     assert_int_equal(bed->ktoa[TX1].kern_need_kick, 0);
     assert_int_equal(counter_of(e.fds[TX1].irqfd), 1);
-    kloop_free(kloop);
     close_eventfds(&e);
 }
 
@@ -472,6 +488,7 @@ int main(void)
         TEST(kicks_are_seen_by_descriptor_and_the_counters_are_left_alone),
         TEST(a_direct_ring_kicked_by_descriptor_is_synced_by_the_loop),
         TEST(frames_at_the_port_wake_it_and_it_interrupts),
+        TEST(what_the_port_does_during_a_pass_calls_for_another),
         TEST(a_ring_without_irqfd_is_never_interrupted),
         TEST(a_negative_ioeventfd_means_busy_waiting_with_interrupts),
         TEST(stopping_needs_a_registered_file),
