@@ -55,10 +55,8 @@ static bool check_shape(struct qemu_proxy *p, const struct message *m, size_t le
         return false;
     }
     if (m->header.size != shape->size || len != sizeof(m->header) + shape->size) {
-        qemu_proxy_say_why(p,
-                           "QEMU's %s announces %" G_GUINT64_FORMAT " bytes, not %" G_GUINT64_FORMAT
-                           ", and has %zu",
-                           shape->name, m->header.size, shape->size, len - sizeof(m->header));
+        qemu_proxy_say_why(p, "QEMU's %s has %zu bytes, not %" G_GUINT64_FORMAT, shape->name,
+                           len - sizeof(m->header), shape->size);
         return false;
     }
     if (m->n_fds < shape->min_fds || m->n_fds > shape->max_fds) {
