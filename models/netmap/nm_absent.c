@@ -74,12 +74,6 @@ ABSENT_KIND(nm_monitor_resolve)
     return reg->nr_flags & (NR_MONITOR_TX | NR_MONITOR_RX) ? EOPNOTSUPP : 0;
 }
 
-ABSENT_KIND(nm_pipe_resolve)
-{
-    (void)host, (void)reg, (void)mem, (void)create, (void)na;
-    return strpbrk(header->nr_name, "{}") ? EOPNOTSUPP : 0;
-}
-
 /* Interfaces that others put into the table; host ring counts are the first user's to choose. */
 ABSENT_KIND(nm_nic_resolve)
 {

@@ -41,14 +41,22 @@ struct nm_adapter *nm_adapter_ref(struct nm_adapter *na)
 void nm_adapter_unref(struct nm_adapter *na)
 {
     g_assert(na->refs > 0);
-    if (--na->refs == 0) {
+    na->refs--;
+    if (na->refs == 1 && (na->flags & NAF_AUTODELETE) &&
+        g_hash_table_lookup(na->host->nics, na->name) == na) {
+        g_hash_table_remove(na->host->nics, na->name);
+        na->refs--;
+    }
+    if (na->refs == 0) {
         na->ops->free(na);
     }
 }
 
 void nm_unresolve(struct nm_adapter *na)
 {
-    if (!na->active_files && !na->krings[NM_TX] && na->mem_before) {
+    const bool has_pipes = na->pipes && na->pipes->len;
+
+    if (!na->active_files && !na->krings[NM_TX] && !has_pipes && na->mem_before) {
         nm_mem_unref(na->mem);
         na->mem = g_steal_pointer(&na->mem_before);
     }
@@ -74,7 +82,10 @@ static int ask_kinds(struct nm_host *host, struct nmreq_header *header, struct n
 /* An idle adapter takes the allocator that the request asked for. */
 static void use_mem(struct nm_adapter *na, struct nm_mem *mem)
 {
-    if (mem != na->mem && !na->active_files && !na->krings[NM_TX] && !(na->flags & NAF_MEM_OWNER)) {
+    const bool has_pipes = na->pipes && na->pipes->len;
+
+    if (mem != na->mem && !na->active_files && !na->krings[NM_TX] && !has_pipes &&
+        !(na->flags & NAF_MEM_OWNER)) {
         if (na->mem_before) {
             nm_mem_unref(na->mem);
         } else {

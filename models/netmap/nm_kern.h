@@ -169,6 +169,7 @@ enum {
     NAF_MOREFRAG = 0x20,  /* takes packets of several slots */
     NAF_ZOMBIE = 0x40,    /* its driver is gone */
     NAF_NATIVE = 0x80,
+    NAF_AUTODELETE = 0x100, /* in host->nics only as long as somebody has a reference */
 };
 
 /* What a kind of port does. Functions that may be NULL say so. Called with host->lock held, except

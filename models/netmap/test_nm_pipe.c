@@ -1,0 +1,377 @@
+#include "models/netmap/test_nm_bed.h"
+
+struct pipe_bed {
+    struct nm_host *host;
+    struct bed_nic *nic;
+};
+
+static int set_up(void **state)
+{
+    struct pipe_bed *bed = g_new0(struct pipe_bed, 1);
+
+    bed->host = bed_host();
+    bed->nic = bed_nic_new(bed->host, "x0");
+    *state = bed;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct pipe_bed *bed = *state;
+
+    assert_use(bed->host, 0, 0, 0);
+    nm_host_free(bed->host);
+    g_free(bed);
+    return 0;
+}
+
+static struct nm_file *open_end(struct pipe_bed *bed, const char *name, uint32_t n_slots)
+{
+    struct nmreq_register reg = {
+        .nr_mode = NR_REG_ALL_NIC, .nr_tx_slots = n_slots, .nr_rx_slots = n_slots};
+    struct nm_file *file = nm_open(bed->host);
+
+    assert_int_equal(bed_register(file, name, &reg), 0);
+    return file;
+}
+
+static struct netmap_ring *tx_of(struct nm_file *file)
+{
+    return nm_txring(nm_file_if(file), 0);
+}
+
+static struct netmap_ring *rx_of(struct nm_file *file)
+{
+    return nm_rxring(nm_file_if(file), 0);
+}
+
+/* Hands over n slots from head on, each with its number as length. */
+static void send_frames(struct nm_file *file, unsigned n)
+{
+    struct netmap_ring *ring = tx_of(file);
+
+    for (unsigned i = 0; i < n; i++) {
+        ring->slot[ring->head].len = (uint16_t)(60 + i);
+        ring->head = ring->cur = nm_ring_next(ring, ring->head);
+    }
+    assert_int_equal(nm_txsync(file), 0);
+}
+
+static void release(struct nm_file *file, unsigned n)
+{
+    struct netmap_ring *ring = rx_of(file);
+
+    while (n--) {
+        ring->head = ring->cur = nm_ring_next(ring, ring->head);
+    }
+    assert_int_equal(nm_rxsync(file), 0);
+}
+
+static void the_ends_share_one_set_of_buffers(void **state)
+{
+    struct pipe_bed *bed = *state;
+    struct nm_file *a = open_end(bed, "x0{1", 8);
+
+    assert_use(bed->host, 1, 4, 16);
+    struct nm_file *b = open_end(bed, "x0}1", 0);
+    assert_use(bed->host, 2, 4, 16);
+    assert_string_equal(nm_file_if(a)->ni_name, "x0{1");
+    assert_string_equal(nm_file_if(b)->ni_name, "x0}1");
+    assert_int_equal(tx_of(b)->num_slots, 8);
+    for (unsigned i = 0; i < 8; i++) {
+        assert_int_equal(tx_of(a)->slot[i].buf_idx, rx_of(b)->slot[i].buf_idx);
+        assert_int_equal(rx_of(a)->slot[i].buf_idx, tx_of(b)->slot[i].buf_idx);
+        assert_int_equal(rx_of(b)->slot[i].len, 2048);
+    }
+    nm_close(a);
+    assert_use(bed->host, 1, 4, 16);
+    nm_close(b);
+}
+
+static void slots_travel_and_come_back(void **state)
+{
+    struct pipe_bed *bed = *state;
+    struct nm_file *a = open_end(bed, "x0{1", 8), *b = open_end(bed, "x0}1", 8);
+    struct netmap_ring *tx = tx_of(a), *rx = rx_of(b);
+    const uint32_t sent = tx->slot[1].buf_idx, spare = rx->slot[7].buf_idx;
+
+    tx->slot[0].flags = NS_BUF_CHANGED | NS_REPORT;
+    tx->slot[1].ptr = 0x1234;
+    send_frames(a, 2);
+    assert_int_equal(tx->tail, 7);
+    assert_int_equal(tx->slot[0].flags, NS_REPORT);
+    assert_int_equal(rx->tail, 0);
+    assert_int_equal(nm_rxsync(b), 0);
+    assert_int_equal(rx->tail, 2);
+    assert_int_equal(rx->slot[0].flags, NS_BUF_CHANGED | NS_REPORT);
+    assert_int_equal(rx->slot[0].len, 60);
+    assert_int_equal(rx->slot[1].len, 61);
+    assert_int_equal(rx->slot[1].ptr, 0x1234);
+    assert_int_equal(rx->slot[1].buf_idx, sent);
+
+    /* the receiver keeps that buffer and gives another one for it */
+    rx->slot[1].buf_idx = spare;
+    rx->slot[7].buf_idx = sent;
+    rx->slot[1].flags = NS_BUF_CHANGED;
+    release(b, 2);
+    assert_int_equal(tx->slot[1].buf_idx, spare);
+    assert_int_equal(tx->slot[1].flags, NS_BUF_CHANGED);
+    assert_int_equal(rx->slot[1].flags, 0);
+    assert_int_equal(tx->tail, 7);
+    assert_int_equal(nm_txsync(a), 0);
+    assert_int_equal(tx->tail, 1);
+    tx->slot[7].buf_idx = sent; /* as it would be with the slots exchanged, for what follows */
+    nm_close(a);
+    nm_close(b);
+}
+
+static void only_whole_packets_are_seen(void **state)
+{
+    struct pipe_bed *bed = *state;
+    struct nm_file *a = open_end(bed, "x0{1", 8), *b = open_end(bed, "x0}1", 8);
+    struct netmap_ring *tx = tx_of(a), *rx = rx_of(b);
+
+    tx->slot[1].flags = tx->slot[2].flags = NS_MOREFRAG;
+    send_frames(a, 3);
+    nm_rxsync(b);
+    assert_int_equal(rx->tail, 1);
+    send_frames(a, 1);
+    nm_rxsync(b);
+    assert_int_equal(rx->tail, 4);
+
+    /* across the wrap: slot 7 begins a packet that slot 0 ends */
+    release(b, 4);
+    nm_txsync(a);
+    tx->slot[7].flags = NS_MOREFRAG;
+    send_frames(a, 4);
+    nm_rxsync(b);
+    assert_int_equal(rx->tail, 7);
+    send_frames(a, 1);
+    nm_rxsync(b);
+    assert_int_equal(rx->tail, 1);
+    /* and one that ends with the last slot */
+    release(b, 5);
+    nm_txsync(a);
+    tx->slot[1].flags = NS_MOREFRAG;
+    tx->slot[7].flags = 0;
+    send_frames(a, 7);
+    nm_rxsync(b);
+    assert_int_equal(rx->tail, 0);
+    nm_close(a);
+    nm_close(b);
+}
+
+static void without_a_reader_n_minus_1_slots_are_taken(void **state)
+{
+    struct pipe_bed *bed = *state;
+    struct nm_file *a = open_end(bed, "x0{1", 8);
+
+    send_frames(a, 7);
+    assert_int_equal(tx_of(a)->tail, 7);
+    assert_int_equal(tx_of(a)->head, 7);
+    assert_int_equal(nm_ring_space(tx_of(a)), 0);
+    nm_close(a);
+}
+
+static void what_was_sent_survives_the_sender_and_the_ring_state_survives_a_close(void **state)
+{
+    struct pipe_bed *bed = *state;
+    struct nm_file *a = open_end(bed, "x0{1", 8), *b = open_end(bed, "x0}1", 8);
+
+    send_frames(a, 3);
+    nm_close(a);
+    nm_rxsync(b);
+    assert_int_equal(rx_of(b)->tail, 3);
+    release(b, 1);
+    a = open_end(bed, "x0{1", 8);
+    assert_int_equal(tx_of(a)->head, 3);
+    nm_txsync(a);
+    assert_int_equal(tx_of(a)->tail, 0);
+    send_frames(a, 1);
+    nm_rxsync(b);
+    assert_int_equal(rx_of(b)->tail, 4);
+    nm_close(b);
+    nm_close(a);
+}
+
+static void numbers_of_the_first_request_are_the_masters(void **state)
+{
+    struct pipe_bed *bed = *state;
+    struct nmreq_register reg = {.nr_mode = NR_REG_ALL_NIC,
+                                 .nr_tx_rings = 2,
+                                 .nr_rx_rings = 300,
+                                 .nr_tx_slots = 32,
+                                 .nr_rx_slots = 0};
+    struct nm_file *slave = nm_open(bed->host), *master = nm_open(bed->host);
+
+    /* 300 rings are cut to 256, which is more than the allocator has */
+    assert_int_equal(bed_register(slave, "x0}a", &reg), ENOMEM);
+    assert_use(bed->host, 0, 0, 0);
+    assert_int_equal(bed->nic->up.refs, 1);
+    reg.nr_rx_rings = 3;
+    assert_int_equal(bed_register(slave, "x0}a", &reg), 0);
+    assert_int_equal(reg.nr_tx_rings, 3);
+    assert_int_equal(reg.nr_rx_rings, 2);
+    assert_int_equal(reg.nr_tx_slots, 8); /* the parent's */
+    assert_int_equal(reg.nr_rx_slots, 32);
+    reg = (struct nmreq_register){.nr_mode = NR_REG_ALL_NIC, .nr_tx_rings = 7};
+    assert_int_equal(bed_register(master, "x0{a", &reg), 0);
+    assert_int_equal(reg.nr_tx_rings, 2);
+    assert_int_equal(reg.nr_rx_rings, 3);
+    assert_int_equal(reg.nr_tx_slots, 32);
+    assert_int_equal(reg.nr_host_tx_rings, 1);
+    nm_close(slave);
+    nm_close(master);
+}
+
+static void names_and_modes_that_are_no_pipe_are_refused(void **state)
+{
+    static const struct {
+        const char *name;
+        uint32_t mode;
+        int err;
+    } cases[] = {
+        {"x0{", NR_REG_ALL_NIC, EINVAL},   {"x0}", NR_REG_ALL_NIC, EINVAL},
+        {"{1", NR_REG_ALL_NIC, EINVAL},    {"x0{1", NR_REG_SW, EINVAL},
+        {"x0{1", NR_REG_NIC_SW, EINVAL},   {"x0{1", NR_REG_ONE_SW, EINVAL},
+        {"x0{1", NR_REG_DEFAULT, EINVAL},  {"x0{1", NR_REG_PIPE_MASTER, EINVAL},
+        {"x0}1{", NR_REG_ALL_NIC, EINVAL}, {"x0{1", NR_REG_ONE_NIC, 0},
+    };
+    struct pipe_bed *bed = *state;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct nmreq_register reg = {.nr_mode = cases[i].mode};
+        struct nm_file *file = nm_open(bed->host);
+
+        assert_int_equal(bed_register(file, cases[i].name, &reg), cases[i].err);
+        nm_close(file);
+        assert_int_equal(bed->nic->up.refs, 1);
+    }
+    /* the last '{' decides: a master end over the pipe end x0}1 */
+    struct nm_file *nested = bed_open(bed->host, "x0}1{2", NR_REG_ALL_NIC, 0, 0);
+    assert_non_null(nested);
+    assert_string_equal(nested->na->name, "x0}1{2");
+    nm_close(nested);
+    assert_int_equal(bed->nic->up.refs, 1);
+}
+
+static void a_pipe_of_a_port_owned_by_the_kernel_is_busy(void **state)
+{
+    struct pipe_bed *bed = *state;
+
+    bed->nic->up.flags |= NAF_BUSY;
+    assert_null(bed_open(bed->host, "x0{1", NR_REG_ALL_NIC, 0, 0));
+    assert_int_equal(errno, EBUSY);
+}
+
+static void sixty_four_pipes_fit_on_a_port(void **state)
+{
+    struct nm_host *host =
+        nm_host_new(&(struct nm_host_options){.buf_num = 1024, .ring_num = 1024}, NULL);
+    struct bed_nic *nic = bed_nic_new(host, "x0");
+    struct nmreq_port_hdr hdr = {.nr_hdr_len = 1};
+    struct nm_file *asking = nm_open(host);
+    char name[16];
+
+    (void)state;
+    for (int i = 0; i < 65; i++) {
+        struct nmreq_register reg = {.nr_mode = NR_REG_ALL_NIC, .nr_tx_slots = 2, .nr_rx_slots = 2};
+
+        (void)g_snprintf(name, sizeof(name), "x0{%d", i);
+        assert_int_equal(bed_register(nm_open(host), name, &reg), i < 64 ? 0 : EINVAL);
+    }
+    assert_int_equal(nic->up.pipes->len, 64);
+    assert_int_equal(bed_request(asking, NETMAP_REQ_PORT_HDR_GET, "x0{1", &hdr, NULL), 0);
+    assert_int_equal(hdr.nr_hdr_len, 0);
+    assert_int_equal(bed_request(asking, NETMAP_REQ_PORT_HDR_GET, "x0{99", &hdr, NULL), ENODEV);
+    assert_int_equal(bed_request(asking, NETMAP_REQ_PORT_HDR_GET, "y{1", &hdr, NULL), ENXIO);
+    nm_host_free(host);
+}
+
+static void each_end_wakes_the_other(void **state)
+{
+    struct pipe_bed *bed = *state;
+    struct nm_file *a = open_end(bed, "x0{1", 8), *b = open_end(bed, "x0}1", 8);
+    struct pollfd readable_a = {.fd = nm_poll_fd(a), .events = POLLIN};
+    struct pollfd readable_b = {.fd = nm_poll_fd(b), .events = POLLIN};
+
+    assert_int_equal(nm_poll(b, POLLIN), 0);
+    assert_int_equal(poll(&readable_b, 1, 0), 0);
+    send_frames(a, 7);
+    assert_int_equal(poll(&readable_b, 1, 0), 1);
+    assert_int_equal(nm_poll(a, POLLOUT), 0);
+    assert_int_equal(nm_poll(b, POLLIN), POLLIN);
+    assert_int_equal(poll(&readable_b, 1, 0), 0);
+    assert_int_equal(poll(&readable_a, 1, 0), 0);
+    release(b, 3);
+    assert_int_equal(poll(&readable_a, 1, 0), 1);
+    assert_int_equal(nm_poll(a, POLLOUT), POLLOUT);
+    nm_close(a);
+    nm_close(b);
+}
+
+static void the_larger_offset_stays(void **state)
+{
+    struct pipe_bed *bed = *state;
+    struct nm_file *a = open_end(bed, "x0{1", 8), *b = nm_open(bed->host);
+    struct nmreq_register reg = {.nr_mode = NR_REG_ALL_NIC};
+    struct nmreq_opt_offsets offsets = {
+        .nro_opt.nro_reqtype = NETMAP_REQ_OPT_OFFSETS,
+        .nro_max_offset = 256,
+        .nro_initial_offset = 64,
+        .nro_offset_bits = 16,
+    };
+
+    assert_int_equal(bed_request(b, NETMAP_REQ_REGISTER, "x0}1", &reg, &offsets), 0);
+    assert_int_equal(rx_of(b)->offset_mask, 0xffff);
+    assert_int_equal(rx_of(b)->slot[3].ptr, 64);
+    tx_of(a)->slot[0].ptr = 32;
+    tx_of(a)->slot[1].ptr = 128;
+    send_frames(a, 2);
+    assert_int_equal(rx_of(b)->slot[0].ptr, 64);
+    assert_int_equal(rx_of(b)->slot[1].ptr, 128);
+    nm_close(a);
+    nm_close(b);
+}
+
+static void a_bad_ring_of_one_end_does_not_reach_the_other(void **state)
+{
+    struct pipe_bed *bed = *state;
+    struct nm_file *a = open_end(bed, "x0{1", 8), *b = open_end(bed, "x0}1", 8);
+    struct netmap_ring *rx = rx_of(b);
+
+    send_frames(a, 2);
+    nm_rxsync(b);
+    rx->head = rx->cur = 6; /* beyond tail */
+    assert_int_equal(nm_rxsync(b), 0);
+    assert_int_equal(rx->head, 6);
+    nm_txsync(a);
+    assert_int_equal(tx_of(a)->tail, 7);
+    rx->head = rx->cur = 2;
+    assert_int_equal(nm_rxsync(b), 0);
+    nm_txsync(a);
+    assert_int_equal(tx_of(a)->tail, 1);
+    nm_close(a);
+    nm_close(b);
+}
+
+int main(void)
+{
+#define PIPE_TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        PIPE_TEST(the_ends_share_one_set_of_buffers),
+        PIPE_TEST(slots_travel_and_come_back),
+        PIPE_TEST(only_whole_packets_are_seen),
+        PIPE_TEST(without_a_reader_n_minus_1_slots_are_taken),
+        PIPE_TEST(what_was_sent_survives_the_sender_and_the_ring_state_survives_a_close),
+        PIPE_TEST(numbers_of_the_first_request_are_the_masters),
+        PIPE_TEST(names_and_modes_that_are_no_pipe_are_refused),
+        PIPE_TEST(a_pipe_of_a_port_owned_by_the_kernel_is_busy),
+        PIPE_TEST(sixty_four_pipes_fit_on_a_port),
+        PIPE_TEST(each_end_wakes_the_other),
+        PIPE_TEST(the_larger_offset_stays),
+        PIPE_TEST(a_bad_ring_of_one_end_does_not_reach_the_other),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
