@@ -2,71 +2,15 @@
  * Parts of the host side that are not there yet, each with the errno that says so. Weak: whoever
  * brings the part takes its lines out of here, and with the last one the file goes.
  */
-#include "models/vale/vale.h"
+#include "models/netmap/nm_kern.h"
 
 #include <errno.h>
 
 #define ABSENT __attribute__((weak))
 
-ABSENT struct vale_switches *vale_switches_new(struct nm_host *host)
-{
-    (void)host;
-    return NULL;
-}
-
-ABSENT void vale_switches_free(struct vale_switches *switches)
-{
-    (void)switches;
-}
-
-#define ABSENT_REQUEST(name, ...)                                                                  \
-    ABSENT int name(struct nm_host *host, struct nmreq_header *header, ##__VA_ARGS__)
-
-ABSENT_REQUEST(vale_attach, struct nmreq_vale_attach *body)
-{
-    (void)host, (void)header, (void)body;
-    return EOPNOTSUPP;
-}
-
-ABSENT_REQUEST(vale_detach, struct nmreq_vale_detach *body)
-{
-    (void)host, (void)header, (void)body;
-    return EOPNOTSUPP;
-}
-
-ABSENT_REQUEST(vale_list, struct nmreq_vale_list *body)
-{
-    (void)host, (void)header, (void)body;
-    return EOPNOTSUPP;
-}
-
-ABSENT_REQUEST(vale_newif, struct nmreq_vale_newif *body)
-{
-    (void)host, (void)header, (void)body;
-    return EOPNOTSUPP;
-}
-
-ABSENT_REQUEST(vale_delif)
-{
-    (void)host, (void)header;
-    return EOPNOTSUPP;
-}
-
-ABSENT_REQUEST(vale_polling, struct nmreq_vale_polling *body, bool enable)
-{
-    (void)host, (void)header, (void)body, (void)enable;
-    return EOPNOTSUPP;
-}
-
 #define ABSENT_KIND(name)                                                                          \
     ABSENT int name(struct nm_host *host, struct nmreq_header *header, struct nmreq_register *reg, \
                     struct nm_mem *mem, bool create, struct nm_adapter **na)
-
-ABSENT_KIND(vale_resolve)
-{
-    (void)host, (void)reg, (void)mem, (void)create, (void)na;
-    return g_str_has_prefix(header->nr_name, "val") ? ENXIO : 0;
-}
 
 ABSENT_KIND(nm_monitor_resolve)
 {
