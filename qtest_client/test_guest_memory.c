@@ -81,6 +81,39 @@ static void memory_of_somebody_else_is_shown_and_left_alone(void **state)
     guest_region_free(owner);
 }
 
+static void a_file_can_be_seen_through_a_second_region(void **state)
+{
+    struct guest_region *owner = region_of(4 * PAGE);
+    GError *error = NULL;
+    uint64_t offset;
+
+    (void)state;
+    struct guest_region *r = guest_region_new_from_fd("view", owner->fd, 2 * PAGE - 1, &error);
+    assert_null(error);
+    assert_int_equal(r->size, 2 * PAGE);
+    assert_ptr_not_equal(r->host, owner->host);
+    r->host[PAGE + 1] = 7;
+    assert_int_equal(owner->host[PAGE + 1], 7);
+    assert_false(guest_region_alloc(r, 16, 0, &offset, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_NO_SPACE, "'view'");
+    guest_region_free(r);
+    /* a file that is too short is made longer, and is not cut when it is longer */
+    r = guest_region_new_from_fd("longer", owner->fd, 8 * PAGE, &error);
+    assert_null(error);
+    r->host[8 * PAGE - 1] = 1;
+    guest_region_free(r);
+    assert_int_equal(lseek(owner->fd, 0, SEEK_END), 8 * PAGE);
+    r = guest_region_new_from_fd("shorter", owner->fd, PAGE, &error);
+    assert_null(error);
+    guest_region_free(r);
+    assert_int_equal(lseek(owner->fd, 0, SEEK_END), 8 * PAGE);
+    assert_null(guest_region_new_from_fd("closed", -1, PAGE, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_SYSTEM, "'closed'");
+    assert_null(guest_region_new_from_fd("none", owner->fd, 0, &error));
+    assert_error(&error, GUEST_MEMORY_ERROR_INVALID, "'none'");
+    guest_region_free(owner);
+}
+
 static void sizes_that_cannot_be_are_refused(void **state)
 {
     GError *error = NULL;
@@ -394,6 +427,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_region_is_zeroed_shared_and_aligned_to_its_size),
         cmocka_unit_test(memory_of_somebody_else_is_shown_and_left_alone),
+        cmocka_unit_test(a_file_can_be_seen_through_a_second_region),
         cmocka_unit_test(sizes_that_cannot_be_are_refused),
         cmocka_unit_test(a_full_file_system_is_reported_not_hit_later),
         cmocka_unit_test(a_memfd_can_have_huge_pages),
