@@ -36,7 +36,6 @@ bool session_model_connect(struct session_device *dev, int *far_fd, GError **err
     struct session_model *model = dev->model;
     int pair[2];
 
-    session_model_disconnect(dev);
     if (!model->model) {
         g_set_error(error, SESSION_ERROR, SESSION_ERROR_STATE,
                     "device '%s': its model hangs and cannot be used again", dev->spec->id);

@@ -79,7 +79,7 @@ static struct pci_model_options toy_options(struct toy *t)
                  [MEMORY_BAR] = {.size = 4096,
                                  .is_prefetchable = true,
                                  .memory = t->memory,
-                                 .memory_size = sizeof(t->memory)},
+                                 .memory_size = sizeof(t->memory) - 1},
                  [REGISTER_BAR] = {.size = 16}},
         .n_vectors = N_VECTORS,
         .msix_bar = MSIX_BAR,
@@ -326,15 +326,21 @@ static void a_bar_of_memory_is_that_memory_and_zeros_beyond_it(void **state)
         t->memory[i] = (uint8_t)i;
     assert_int_equal(pci_model_bar_read(t->m, MEMORY_BAR, 0, 1), 0x00);
     assert_int_equal(pci_model_bar_read(t->m, MEMORY_BAR, 2, 2), 0x0302);
-    assert_int_equal(pci_model_bar_read(t->m, MEMORY_BAR, 44, 4), 0x2f2e2d2c);
+    assert_int_equal(pci_model_bar_read(t->m, MEMORY_BAR, 40, 4), 0x2b2a2928);
+    assert_int_equal(pci_model_bar_read(t->m, MEMORY_BAR, 46, 1), 0x2e);
     assert_true(pci_model_bar_read(t->m, MEMORY_BAR, 8, 8) == 0x0f0e0d0c0b0a0908);
     assert_int_equal(pci_model_bar_read(t->m, MEMORY_BAR, 1, 4), 0x04030201);
     assert_int_equal(pci_model_bar_read(t->m, MEMORY_BAR, 48, 4), 0);
     assert_int_equal(pci_model_bar_read(t->m, MEMORY_BAR, 4095, 1), 0);
     pci_model_bar_write(t->m, MEMORY_BAR, 7, 0x99887766, 4);
     assert_memory_equal(t->memory + 6, "\x06\x66\x77\x88\x99\x0b", 6);
-    pci_model_bar_write(t->m, MEMORY_BAR, 46, 0xaabbccdd, 4); /* half of it is beyond */
-    assert_memory_equal(t->memory + 45, "\x2d\xdd\xcc", 3);
+    /* at the end of it, 47 bytes: what crosses the end is beyond */
+    assert_int_equal(pci_model_bar_read(t->m, MEMORY_BAR, 47, 1), 0);
+    assert_int_equal(pci_model_bar_read(t->m, MEMORY_BAR, 46, 2), 0);
+    assert_int_equal(pci_model_bar_read(t->m, MEMORY_BAR, 44, 4), 0);
+    pci_model_bar_write(t->m, MEMORY_BAR, 45, 0xaabbccdd, 4);
+    pci_model_bar_write(t->m, MEMORY_BAR, 44, 0xaabbccdd, 4);
+    assert_memory_equal(t->memory + 44, "\x2c\xdd\x2e\x2f", 4);
     pci_model_bar_write(t->m, MEMORY_BAR, 100, 1, 4);
     assert_int_equal(pci_model_bar_read(t->m, MEMORY_BAR, 100, 4), 0);
     assert_int_equal(t->n_log, 0);
