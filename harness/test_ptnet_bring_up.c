@@ -587,6 +587,7 @@ static void a_memdev_that_contradicts_itself_is_refused(void **state)
     toy_mem->regs[PTNET_MDEV_IO_BUF_POOL_OBJSZ / 4] = UINT32_MAX;
     toy_mem->regs[PTNET_MDEV_IO_BUF_POOL_OFS / 4] = UINT32_MAX;
     expect_no_driver(PTNET_ERROR_DEVICE, "buffers");
+    toy_mem->regs[PTNET_MDEV_IO_BUF_POOL_OFS / 4] = BUF_OFS;
     toy_mem->regs[PTNET_MDEV_IO_BUF_POOL_OBJSZ / 4] = 0;
     expect_no_driver(PTNET_ERROR_DEVICE, "buffers of 0 bytes");
 }

@@ -134,6 +134,9 @@ static void poll_mode_never_asks_for_an_interrupt(void **state)
     move_to(N - 1);
     sync_ok(0);
     assert_int_equal(bed.atok.appl_need_kick, 0);
+    rings_host_sends(&bed);
+    sync_ok(0);
+    assert_int_equal(q->ring->tail, N - 2);
 }
 
 static void cur_ahead_of_head_waits_for_more_room(void **state)
@@ -251,6 +254,11 @@ static void an_application_that_goes_back_or_too_far_is_put_right(void **state)
     move_to(6);
     sync_ok(0);
     assert_int_equal(bed.atok.head, 6);
+    bed.ktoa.hwcur = 6; /* tail lies beyond the ring's end, and N looks as if it were before it */
+    q->hwtail = bed.ktoa.hwtail = 3;
+    q->ring->head = q->ring->cur = N;
+    assert_false(ptnet_txsync(q, 0, &error));
+    rings_expect(&error, PTNET_ERROR, PTNET_ERROR_INVALID, "head 8 and cur 8");
 }
 
 static void a_host_that_says_what_cannot_be_is_not_believed(void **state)
