@@ -290,8 +290,9 @@ static bool take_indices(struct ptnet_queue *q, GError **error)
     if (!ptnet_sync_tail(q, error)) {
         return false;
     }
+    q->is_armed = true;
     if (q->has_no_interrupts) {
-        ptnet_store(&q->atok->appl_need_kick, 0); /* 6.3: interrupts off */
+        ptnet_disarm(q); /* 6.3: interrupts off */
     }
     return true;
 }

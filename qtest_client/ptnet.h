@@ -51,6 +51,7 @@ struct ptnet_queue {
     unsigned index;           /* global: all tx, then all rx */
     bool is_tx;
     bool has_no_interrupts; /* NKR_NOINTR: poll mode */
+    bool is_armed;          /* appl_need_kick is 1 */
     bool owes_kick;         /* a kick failed: the next call tries again */
     struct interrupt *irq;  /* NULL in poll mode */
     struct ptnet_driver *driver;
@@ -67,7 +68,8 @@ struct ptnet_driver *ptnet_driver_new(struct pci_device *dev,
  * device could not be told. */
 void ptnet_driver_free(struct ptnet_driver *d);
 /* PTCTL CREATE and indices from the CSB; and DELETE (ptnet.md 8.4). No queue is in use meanwhile.
- * What the rings held before is theirs no longer. */
+ * Rings go on from what the host knows of them: what was released without its having looked comes
+ * again. */
 bool ptnet_driver_start(struct ptnet_driver *d, GError **error);
 bool ptnet_driver_stop(struct ptnet_driver *d, GError **error);
 /* Forgets the device without telling it: a guest that died. The host goes on using the CSB, which

@@ -123,6 +123,7 @@ unsigned ptnet_tx_burst(struct ptnet_queue *q, const struct ptnet_frame *frames,
     uint32_t head = q->rhead;
     unsigned done = 0;
 
+    ptnet_wake_up(q);
     if (!ptnet_pay_kick(q, error) || !ptnet_sync_tail(q, error)) { /* 11.2 step 1 */
         return 0;
     }
@@ -203,6 +204,7 @@ unsigned ptnet_rx_burst(struct ptnet_queue *q, struct ptnet_frame *frames, unsig
     uint32_t head = q->rhead;
     unsigned done = 0;
 
+    ptnet_wake_up(q);
     if (!ptnet_pay_kick(q, error) || !ptnet_sync_tail(q, error)) { /* 11.3 step 2 */
         return 0;
     }

@@ -92,6 +92,21 @@ static inline void ptnet_appl_write(struct ptnet_queue *q)
     ptnet_store(&q->atok->head, q->rhead);
 }
 
+/* No interrupts from now on. */
+static inline void ptnet_disarm(struct ptnet_queue *q)
+{
+    q->is_armed = false;
+    ptnet_store(&q->atok->appl_need_kick, 0);
+}
+
+/* The same where interrupts may be on: who looks at the ring needs none. */
+static inline void ptnet_wake_up(struct ptnet_queue *q)
+{
+    if (q->is_armed) {
+        ptnet_disarm(q);
+    }
+}
+
 /* Takes over what the host says, each value read once. False: it cannot be, and nothing changed. */
 bool ptnet_take_hwcur(struct ptnet_queue *q, GError **error);
 bool ptnet_appl_read(struct ptnet_queue *q, GError **error); /* hwtail, then hwcur */

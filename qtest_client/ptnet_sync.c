@@ -128,6 +128,7 @@ static bool prologue(struct ptnet_queue *q, GError **error)
 /* Asks for an interrupt, and looks again: what came in between is not interrupted for. */
 static bool arm(struct ptnet_queue *q, GError **error)
 {
+    q->is_armed = true;
     ptnet_store(&q->atok->appl_need_kick, 1);
     PTNET_FENCE_STORE_LOAD();
     return ptnet_appl_read(q, error);
@@ -140,8 +141,8 @@ bool ptnet_txsync(struct ptnet_queue *q, int flags, GError **error)
     if (!ptnet_pay_kick(q, error) || !prologue(q, error)) {
         return false;
     }
-    ptnet_store(&q->atok->appl_need_kick, 0); /* 6.1 step 1 */
-    if (!ptnet_take_hwcur(q, error)) {        /* step 2 */
+    ptnet_disarm(q);                   /* 6.1 step 1 */
+    if (!ptnet_take_hwcur(q, error)) { /* step 2 */
         return false;
     }
     ptnet_appl_write(q); /* step 3 */
@@ -156,7 +157,7 @@ bool ptnet_txsync(struct ptnet_queue *q, int flags, GError **error)
     if (ok && would_block(q) && !q->has_no_interrupts) { /* step 6 */
         ok = arm(q, error);
         if (!would_block(q)) {
-            ptnet_store(&q->atok->appl_need_kick, 0);
+            ptnet_disarm(q);
         }
     }
     ptnet_store(&q->ring->tail, q->hwtail);
@@ -170,15 +171,15 @@ bool ptnet_rxsync(struct ptnet_queue *q, int flags, GError **error)
     if (!ptnet_pay_kick(q, error) || !prologue(q, error)) {
         return false;
     }
-    ptnet_store(&q->atok->appl_need_kick, 0); /* 6.2 step 1 */
-    bool ok = ptnet_appl_read(q, error);      /* step 2 */
-    if (q->rhead != q->hwcur) {               /* step 3 */
+    ptnet_disarm(q);                     /* 6.2 step 1 */
+    bool ok = ptnet_appl_read(q, error); /* step 2 */
+    if (q->rhead != q->hwcur) {          /* step 3 */
         ptnet_appl_write(q);
     }
     if (ok && would_block(q) && !q->has_no_interrupts) { /* step 4 */
         ok = arm(q, error);
         if (!would_block(q)) {
-            ptnet_store(&q->atok->appl_need_kick, 0);
+            ptnet_disarm(q);
         }
     }
     if ((q->rhead != q->hwcur || would_block(q)) && ptnet_host_wants_kick(q)) { /* step 5 */
@@ -281,7 +282,7 @@ static bool wait_by_interrupt(struct ptnet_queue *q, unsigned n_slots, int timeo
         bool ok = arm(q, error);
         ptnet_store(&q->ring->tail, q->hwtail);
         if (!ok || has_slots(q, n_slots)) {
-            ptnet_store(&q->atok->appl_need_kick, 0);
+            ptnet_disarm(q);
             return ok;
         }
         gint64 left_ms = (deadline - g_get_monotonic_time() + 999) / 1000;
@@ -289,7 +290,7 @@ static bool wait_by_interrupt(struct ptnet_queue *q, unsigned n_slots, int timeo
             return explain_timeout(q, n_slots, timeout_ms, why, error);
         }
         q->n_interrupts++;
-        ptnet_store(&q->atok->appl_need_kick, 0); /* as the handler does */
+        ptnet_disarm(q); /* as the handler does */
         if (!ptnet_sync_tail(q, error)) {
             return false;
         }
@@ -310,6 +311,7 @@ bool ptnet_wait(struct ptnet_queue *q, unsigned n_slots, int timeout_ms, GError 
         return false;
     }
     if (has_slots(q, n_slots)) {
+        ptnet_wake_up(q);
         return true;
     }
     return q->has_no_interrupts ? wait_by_polling(q, n_slots, timeout_ms, error)
