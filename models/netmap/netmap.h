@@ -76,7 +76,8 @@ void nm_close(struct nm_file *file);
 /* NIOCCTRL. The header's nr_body and nr_options are addresses of this process; memory that is not
  * there is EFAULT, not a crash. */
 int nm_ctrl(struct nm_file *file, struct nmreq_header *header);
-/* NIOCGINFO and NIOCREGIF with the old request; others EINVAL. */
+/* NIOCGINFO and NIOCREGIF with the old request (netmap.md 2.6); any other number EOPNOTSUPP. On an
+ * error nothing is written back. */
 int nm_legacy(struct nm_file *file, uint32_t cmd, struct nmreq *request);
 /* NIOCTXSYNC, NIOCRXSYNC. */
 int nm_txsync(struct nm_file *file);
@@ -101,19 +102,30 @@ struct netmap_if *nm_file_if(struct nm_file *file);
 
 /* ---- libnetmap's way: open a port by its name, grammar of nmport_open ---- */
 
+/* Of option extmem: the file, mapped. */
+struct nm_port_memory {
+    void *base; /* NULL: the option was not given */
+    uint64_t size;
+};
+
 struct nm_port {
+    struct nm_host *host;
     struct nm_file *file;
     struct nmreq_header header;
     struct nmreq_register reg; /* as answered */
     struct netmap_if *nifp;
+    /* The bound rings, with host rings behind the others; last < first (modulo 2^16): none. */
     uint16_t first_tx_ring, last_tx_ring, first_rx_ring, last_rx_ring;
+    struct nm_port_memory memory;
 };
-/* Fills header and request from e.g. "netmap:em0-2/x", "vale0:a{1", "vale0:b@3"; EINVAL with what
- * is wrong. Options that need memory of their own are kept in *options (free with nm_options_free).
- */
+/* Fills header and request (nr_body is `reg`) from e.g. "netmap:em0-2/x", "vale0:a{1",
+ * "vale0:b@3@conf:slots=256" (netmap.md 4.2). EINVAL with what is wrong, also for option extmem,
+ * which only nm_port_open can do; EOPNOTSUPP for option offset; option share asks `host` for the
+ * other port, and gives its errno. */
 bool nm_parse_port(struct nm_host *host, const char *name, struct nmreq_header *header,
                    struct nmreq_register *reg, GError **error);
-/* Parses, opens and registers; extra flags (NR_ACCEPT_VNET_HDR ...) are or-ed in. */
+/* Parses, opens and registers; extra flags (NR_ACCEPT_VNET_HDR ...) are or-ed in. Option extmem
+ * maps its file; the mapping goes with the port, or with the host if others use the memory then. */
 struct nm_port *nm_port_open(struct nm_host *host, const char *name, uint64_t nr_flags,
                              GError **error);
 void nm_port_close(struct nm_port *port);

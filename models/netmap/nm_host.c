@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static void fill_defaults(struct nm_host_options *o)
@@ -61,6 +62,7 @@ struct nm_host *nm_host_new(const struct nm_host_options *options, GError **erro
     pthread_mutex_init(&host->log_lock, NULL);
     host->nics = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     host->files = g_ptr_array_new();
+    host->kept_memory = g_array_new(FALSE, FALSE, sizeof(struct nm_port_memory));
     host->vale = vale_switches_new(host);
     return host;
 }
@@ -93,6 +95,13 @@ void nm_host_free(struct nm_host *host)
     pthread_mutex_unlock(&host->lock);
     g_ptr_array_unref(host->files);
     nm_mems_free(host->mems);
+    for (unsigned i = 0; i < host->kept_memory->len; i++) {
+        const struct nm_port_memory *memory =
+            &g_array_index(host->kept_memory, struct nm_port_memory, i);
+
+        munmap(memory->base, memory->size);
+    }
+    g_array_unref(host->kept_memory);
     pthread_mutex_destroy(&host->lock);
     pthread_mutex_destroy(&host->log_lock);
     g_free(host->name);

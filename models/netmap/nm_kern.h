@@ -302,6 +302,7 @@ struct nm_host {
     GHashTable *nics; /* name -> struct nm_adapter */
     struct vale_switches *vale;
     GPtrArray *files;
+    GArray *kept_memory; /* struct nm_port_memory whose ports are closed and whose users are not */
     pthread_mutex_t log_lock;
     nm_log_fn log;
     void *log_data;
