@@ -192,14 +192,12 @@ static int take_options(struct kloop *kloop, const struct kloop_options *options
 /* netmap.md 6.6 */
 struct nm_waiters *kloop_port_queue(const struct nm_file *file, enum nm_txrx t)
 {
-    switch (kloop_file_rings(file, t)) {
-    case 0:
+    struct nm_kring *krings = file->na->krings[t];
+    unsigned n = kloop_file_rings(file, t);
+
+    if (n == 0 || !krings)
         return NULL;
-    case 1:
-        return &file->na->krings[t][file->first[t]].waiters;
-    default:
-        return &file->na->waiters[t];
-    }
+    return n == 1 ? &krings[file->first[t]].waiters : &file->na->waiters[t];
 }
 
 static void listen_to_port(struct kloop *kloop)

@@ -176,11 +176,16 @@ int ptnet_backend_stop(struct ptnet_backend *b)
     if (!b->is_started)
         return 0;
     if (b->has_thread) {
-        err = kloop_stop(file);
+        pthread_mutex_lock(&b->lock);
+        bool is_running = b->kloop != NULL; /* somebody else may have stopped it */
+        pthread_mutex_unlock(&b->lock);
+        if (is_running)
+            err = kloop_stop(file);
         pthread_join(b->thread, NULL);
         b->has_thread = false;
     }
     end_kloop(b);
+    atomic_store(&file->kloop_state, 0); /* a stop that came too late is not for the next loop */
     b->is_started = false;
     /* who asks for a loop of this file now has to enable a CSB first */
     file->csb_atok = NULL;
