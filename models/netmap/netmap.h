@@ -53,20 +53,37 @@ void nm_host_set_log(struct nm_host *host, nm_log_fn log, void *data);
 /* ---- system interfaces of the model: what `ip link` would show ---- */
 
 struct nm_nic_options {
-    const char *name;            /* 1..15 characters; not "vale...", without { } : ^ @ / * - */
-    uint16_t tx_rings, rx_rings; /* 1..64; 0 means 1 */
-    uint16_t host_rings;         /* 0 means 1 */
-    uint32_t tx_slots, rx_slots; /* 2..4096; 0 means 1024 */
-    uint32_t mtu;                /* 0 means 1500 */
-    uint8_t mac[6];
-    bool is_emulated;      /* no native support: the generic adapter */
-    struct backend *wire;  /* frames come from and go there; NULL: unplugged. Owned from now */
+    const char *name;            /* 1..15 characters; not "val...", without { } : ^ @ / * - space */
+    uint16_t tx_rings, rx_rings; /* 1..64; 0 means 1, emulated generic_rings */
+    uint32_t tx_slots, rx_slots; /* 2..4096; 0 means 1024, emulated generic_ringsize */
+    uint32_t mtu;                /* 68..65535; 0 means 1500 */
+    uint8_t mac[6];              /* all zero: a locally administered one is made from the name */
+    bool is_emulated;            /* no native support: the generic adapter */
+    /* Both are owned from now, also on failure. */
+    struct backend *wire;  /* frames come from and go there; NULL: unplugged */
     struct backend *stack; /* the host stack's side: a TAP in the real kernel; NULL: none */
 };
-/* A NIC-like interface. EEXIST, EINVAL, ENOMEM. */
+/* A NIC-like interface, with a thread that stands for its interrupts. Of several rx rings a frame
+ * goes to one that its IP addresses and ports choose, the same for both directions of a flow, and
+ * frames of other protocols to the first. Frames longer than a buffer take several slots; a frame
+ * that has no room in its ring's queue is dropped, but a single ring keeps its wire waiting.
+ * What belongs to rings that are not in netmap mode goes between wire and stack as a driver would
+ * carry it; without a stack it stays on the wire. EEXIST, EINVAL, or a system call's errno. */
 bool nm_nic_new(struct nm_host *host, const struct nm_nic_options *options, GError **error);
-/* The driver goes away: open files see it as gone. ENXIO. */
+/* The driver goes away: open files get ENXIO and POLLERR from then on. ENXIO. */
 bool nm_nic_remove(struct nm_host *host, const char *name, GError **error);
+
+struct nm_nic_side_stats {
+    uint64_t sent, received;         /* frames, by the back end */
+    uint64_t dropped_tx, dropped_rx; /* bad slots, no ring, no room; or by the back end */
+};
+struct nm_nic_info {
+    uint8_t mac[6];
+    uint32_t mtu;
+    struct nm_nic_side_stats wire, stack;
+};
+/* False: no NIC of that name. */
+bool nm_nic_info(struct nm_host *host, const char *name, struct nm_nic_info *info);
 
 /* ---- the device file; functions return 0 or a positive errno ---- */
 

@@ -211,6 +211,7 @@ static int enter(struct nm_file *file)
     if (!nifp) {
         return ENOMEM;
     }
+    turn_on(file);
     if (!na->active_files && na->ops->set_active) {
         err = na->ops->set_active(na, true);
         if (err) {
@@ -219,7 +220,6 @@ static int enter(struct nm_file *file)
         }
     }
     na->active_files++;
-    turn_on(file);
     __atomic_store_n(&file->nifp, nifp, __ATOMIC_RELEASE);
     return 0;
 }

@@ -173,7 +173,7 @@ enum {
 };
 
 /* What a kind of port does. Functions that may be NULL say so. Called with host->lock held, except
- * sync and notify. */
+ * sync, notify and forward_up. */
 struct nm_port_ops {
     const char *kind; /* "vale", "pipe", "nic" ... */
     /* Fills in sync and notify of its krings; krings exist, without rings yet. 0 or errno. */
@@ -191,6 +191,9 @@ struct nm_port_ops {
     int (*config)(struct nm_adapter *na);
     /* vnet header (0, 10, 12), or NULL: EOPNOTSUPP/ENXIO as netmap.md 9.4. */
     int (*set_header)(struct nm_adapter *na, unsigned len);
+    /* Before an application's rxsync (not held: host->lock; acquired: the kring): slots [hwcur,
+     * rhead) that are to be forwarded go to the host stack (netmap.md 13). NULL: no host rings. */
+    void (*forward_up)(struct nm_kring *kring);
     void (*free)(struct nm_adapter *na); /* last reference is gone: frees `na` itself */
 };
 

@@ -46,6 +46,9 @@ static void poll_ring(struct polling *p, struct nm_kring *kring)
     if (!nm_sync_enter(kring)) {
         p->revents |= POLLERR;
     }
+    if (!is_tx) {
+        nm_sync_forward_up(kring);
+    }
     if (kring->sync(kring, flags)) {
         p->revents |= POLLERR;
     } else {

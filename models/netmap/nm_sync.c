@@ -47,6 +47,13 @@ void nm_sync_timestamp(struct nm_kring *kring)
     }
 }
 
+void nm_sync_forward_up(struct nm_kring *kring)
+{
+    if (kring->na->ops->forward_up) {
+        kring->na->ops->forward_up(kring);
+    }
+}
+
 int nm_sync_usable(struct nm_file *file)
 {
     if (!nm_file_if(file) || (file->na->flags & NAF_ZOMBIE)) {
@@ -65,6 +72,7 @@ static void sync_one(struct nm_file *file, struct nm_kring *kring)
         }
         return;
     }
+    nm_sync_forward_up(kring);
     if (kring->sync(kring, file->sync_flags | NAF_FORCE_READ) == 0) {
         nm_sync_finalize(kring);
     }
