@@ -29,7 +29,7 @@ void nm_adapter_clear(struct nm_adapter *na)
     g_clear_pointer(&na->mem_before, nm_mem_unref);
     g_clear_pointer(&na->mem, nm_mem_unref);
     g_clear_pointer(&na->pipes, g_ptr_array_unref);
-    g_clear_pointer(&na->monitor_adapters, g_ptr_array_unref);
+    g_clear_pointer(&na->monitors, g_ptr_array_unref);
 }
 
 struct nm_adapter *nm_adapter_ref(struct nm_adapter *na)

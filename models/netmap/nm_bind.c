@@ -8,7 +8,7 @@
 
 /* ---- which rings ---- */
 
-static int ring_range(const struct nm_adapter *na, enum nm_txrx t, uint32_t mode, uint16_t ringid,
+static int mode_range(const struct nm_adapter *na, enum nm_txrx t, uint32_t mode, uint16_t ringid,
                       unsigned *first, unsigned *last)
 {
     const unsigned n = na->n_rings[t], n_host = na->n_host_rings[t];
@@ -38,20 +38,25 @@ static int ring_range(const struct nm_adapter *na, enum nm_txrx t, uint32_t mode
     }
 }
 
-static int set_ranges(struct nm_file *file, uint32_t mode, uint16_t ringid, uint64_t flags)
+int nm_ring_range(const struct nm_adapter *na, enum nm_txrx t, uint32_t mode, uint16_t ringid,
+                  uint64_t flags, unsigned *first, unsigned *last)
 {
     static const uint64_t is_left_out[NM_N_TXRX] = {
         [NM_RX] = NR_TX_RINGS_ONLY, [NM_TX] = NR_RX_RINGS_ONLY};
+
+    *first = *last = 0;
+    return flags & is_left_out[t] ? 0 : mode_range(na, t, mode, ringid, first, last);
+}
+
+static int set_ranges(struct nm_file *file, uint32_t mode, uint16_t ringid, uint64_t flags)
+{
     struct nm_adapter *na = file->na;
 
     for (int t = 0; t < NM_N_TXRX; t++) {
-        file->first[t] = file->last[t] = 0;
-        if (!(flags & is_left_out[t])) {
-            int err = ring_range(na, t, mode, ringid, &file->first[t], &file->last[t]);
+        int err = nm_ring_range(na, t, mode, ringid, flags, &file->first[t], &file->last[t]);
 
-            if (err) {
-                return err;
-            }
+        if (err) {
+            return err;
         }
     }
     file->reg_flags = flags;
@@ -131,6 +136,14 @@ static void take_users(struct nm_file *file)
     }
 }
 
+/* One that came while it was on may still be in it, on behalf of its monitors. */
+static void wait_for_notification(struct nm_kring *kring)
+{
+    if (nm_kr_acquire(kring, true) == 0) {
+        nm_kr_release(kring);
+    }
+}
+
 static void drop_users(struct nm_file *file)
 {
     struct nm_adapter *na = file->na;
@@ -143,6 +156,7 @@ static void drop_users(struct nm_file *file)
             if (!kring->users) {
                 kring->flags &= (uint8_t)~NKR_EXCLUSIVE;
                 atomic_store(&kring->is_on, false);
+                wait_for_notification(kring);
             }
         }
     }
@@ -316,8 +330,11 @@ void nm_file_unbind(struct nm_file *file)
     __atomic_store_n(&file->nifp, NULL, __ATOMIC_RELEASE);
     file->csb_atok = NULL;
     file->csb_ktoa = NULL;
-    if (na->active_files == 1 && na->ops->set_active) {
-        na->ops->set_active(na, false);
+    if (na->active_files == 1) {
+        nm_monitor_stop(na);
+        if (na->ops->set_active) {
+            na->ops->set_active(na, false);
+        }
     }
     na->active_files--;
     drop_users(file);

@@ -68,12 +68,14 @@ struct nm_kring {
     uint32_t buf_size;       /* bytes */
     uint8_t *buf_base;       /* buffer 0 */
     uint32_t usable_len;     /* bytes of a buffer a frame may take, behind its offset */
+    uint32_t mon_tail;       /* hwtail when monitors last looked (copies of rx, zero-copy of tx) */
     uint64_t offset_mask;    /* 0: no offsets */
     uint64_t offset_max;
     /* The port's work: take [hwcur, rhead), move hwcur and hwtail. Called acquired. 0 or errno. */
     int (*sync)(struct nm_kring *kring, int flags);
-    /* Something moved that the application should look at. Any thread. */
-    void (*notify)(struct nm_kring *kring, int flags);
+    /* Something moved that the application should look at. Any thread, through nm_kr_notify: a
+     * monitor's comes to stand before the port's own. */
+    void (*_Atomic notify)(struct nm_kring *kring, int flags);
     struct nm_adapter *na;
     uint16_t ring_id;  /* in its direction, host rings after the others */
     uint8_t tx;        /* enum nm_txrx */
@@ -83,8 +85,7 @@ struct nm_kring {
     /* In netmap mode: files bind it and `ring` is there. Goes false before the ring does, with the
      * port's quiesce in between: other ports' threads look at this before they touch `ring`. */
     _Atomic bool is_on;
-    uint32_t n_reinits; /* how often the application's values were refused */
-    bool wants_flush;   /* host rx: sync put frames into NIC tx rings; poll pushes them out */
+    bool wants_flush; /* host rx: sync put frames into NIC tx rings; poll pushes them out */
     struct nm_waiters waiters;
 
     /* VALE receive queues: slots reserved by senders and not yet published (models/vale/) */
@@ -92,13 +93,14 @@ struct nm_kring {
     uint32_t lease_next; /* first slot not reserved */
     uint32_t *leases;    /* NULL unless a VALE port's rx ring */
 
-    struct nm_kring *pipe;               /* the other end's ring; NULL: not a pipe */
-    GPtrArray *monitors;                 /* struct nm_kring of monitors; NULL: none */
-    void *port_data;                     /* of the port kind */
-    char name[NETMAP_REQ_IFNAMSIZ + 16]; /* "vale0:a TX0", in messages */
-
     /* Pipes: published tail, up to the last whole packet. Stored by the other end's thread. */
     _Alignas(64) _Atomic uint32_t pipe_tail;
+    char name[NETMAP_REQ_IFNAMSIZ + 16]; /* "vale0:a TX0", in messages */
+    uint32_t n_reinits;                  /* how often the application's values were refused */
+    struct nm_kring *pipe;               /* the other end's ring; NULL: not a pipe */
+    struct nm_monitored *monitored;      /* by whom (nm_monitor_private.h); NULL: by nobody */
+    void (*_Atomic base_notify)(struct nm_kring *kring, int flags); /* the port's own, then */
+    void *port_data;                                                /* of the port kind */
 };
 
 static inline uint32_t nm_next(uint32_t i, uint32_t n)
@@ -152,9 +154,24 @@ bool nm_rxsync_prologue(struct nm_kring *kring, uint32_t head, uint32_t cur);
  * wrong the shared ring keeps what the application wrote, as in netmap, but unlike there rhead and
  * rtail are not taken from it: a sync that follows takes nothing. */
 bool nm_ring_reinit(struct nm_kring *kring);
-/* Publishes hwtail in ring.tail and rtail (release). */
+/* How far the application may be told that the ring goes: hwtail, or less while copy monitors of a
+ * receive ring have not seen all of it. For who has acquired the ring. */
+static inline uint32_t nm_kr_tail(const struct nm_kring *kring)
+{
+    return kring->monitored && kring->tx == NM_RX
+               ? kring->mon_tail
+               : atomic_load_explicit(&kring->hwtail, memory_order_acquire);
+}
+/* Publishes it in ring.tail and rtail (release). */
 void nm_sync_finalize(struct nm_kring *kring);
 
+static inline void nm_kr_notify(struct nm_kring *kring, int flags)
+{
+    void (*notify)(struct nm_kring *, int) =
+        atomic_load_explicit(&kring->notify, memory_order_acquire);
+
+    notify(kring, flags);
+}
 /* Wakes the ring's waiters, and those of the adapter's direction. Default of kring->notify. */
 void nm_notify(struct nm_kring *kring, int flags);
 
@@ -215,8 +232,9 @@ struct nm_adapter {
     uint32_t rx_buf_maxsize;   /* bytes a receive slot can take; looked at with an mtu */
     uint32_t mtu;              /* of the interface behind it; 0: there is none */
     GPtrArray *pipes;          /* struct nm_adapter; NULL: none yet */
-    GPtrArray *monitor_adapters;
-    void *port; /* the kind's own */
+    GPtrArray *monitors;       /* struct nm_adapter of monitors, oldest first; NULL: none yet */
+    unsigned next_monitor_id;  /* in their names */
+    void *port;                /* the kind's own */
 };
 
 /* One open file, as the sync-kloop and port kinds see it. */
@@ -288,6 +306,15 @@ int nm_nic_resolve(struct nm_host *, struct nmreq_header *, struct nmreq_registe
 void nm_unresolve(struct nm_adapter *na);
 int nm_resolve(struct nm_host *host, struct nmreq_header *header, struct nmreq_register *reg,
                struct nm_mem *mem, bool create, struct nm_adapter **na);
+
+/* The port is leaving netmap mode, or its driver goes: monitors see nothing any more, and learn it
+ * (EIO). Rings still exist; host->lock held. */
+void nm_monitor_stop(struct nm_adapter *parent);
+
+/* Which rings of a direction a mode selects (netmap.md 5.2): [*first, *last). EINVAL: bad mode,
+ * ring or no host rings. */
+int nm_ring_range(const struct nm_adapter *na, enum nm_txrx t, uint32_t mode, uint16_t ringid,
+                  uint64_t flags, unsigned *first, unsigned *last);
 
 /* Bind and unbind as REGISTER does it, for kernel users too (a switch that wraps a NIC); host->lock
  * held. A reference of its own is taken. 0 or errno of netmap.md 5.1, everything undone. */

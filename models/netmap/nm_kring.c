@@ -133,6 +133,6 @@ bool nm_ring_reinit(struct nm_kring *kring)
 
 void nm_sync_finalize(struct nm_kring *kring)
 {
-    kring->rtail = atomic_load_explicit(&kring->hwtail, memory_order_relaxed);
+    kring->rtail = nm_kr_tail(kring);
     atomic_store_explicit(&kring->ring->tail, kring->rtail, memory_order_release);
 }

@@ -147,7 +147,7 @@ static int pipe_txsync(struct nm_kring *tx, int flags)
     tx->hwcur = to;
     if (complete <= n) {
         atomic_store_explicit(&rx->pipe_tail, complete == n ? 0 : complete, memory_order_release);
-        rx->notify(rx, 0);
+        nm_kr_notify(rx, 0);
     }
     return 0;
 }
@@ -170,7 +170,7 @@ static int pipe_rxsync(struct nm_kring *rx, int flags)
     }
     rx->hwcur = to;
     atomic_store_explicit(&tx->pipe_tail, nm_prev(to, n), memory_order_release);
-    tx->notify(tx, 0);
+    nm_kr_notify(tx, 0);
     return 0;
 }
 

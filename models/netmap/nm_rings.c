@@ -23,6 +23,7 @@ static void reset(struct nm_kring *kring)
     kring->hwcur = kring->rhead = kring->rcur = 0;
     kring->rtail = hwtail;
     kring->lease_next = hwtail;
+    kring->mon_tail = hwtail;
     kring->offset_mask = kring->offset_max = 0;
     kring->usable_len = kring->buf_size;
     atomic_store_explicit(&kring->hwtail, hwtail, memory_order_relaxed);
@@ -41,7 +42,8 @@ static void kring_init(struct nm_kring *kring, struct nm_adapter *na, enum nm_tx
     kring->buf_size = nm_mem_buf_size(na->mem);
     kring->buf_base = nm_mem_buf_base(na->mem);
     kring->sync = sync_of_nobody;
-    kring->notify = nm_notify;
+    atomic_init(&kring->notify, nm_notify);
+    atomic_init(&kring->base_notify, nm_notify);
     kring->flags = is_host && !(na->flags & NAF_HOST_RINGS) ? NKR_FAKE : 0;
     pthread_spin_init(&kring->lease_lock, PTHREAD_PROCESS_PRIVATE);
     nm_waiters_init(&kring->waiters);
@@ -54,6 +56,7 @@ static void free_krings(struct nm_adapter *na)
 {
     for (int t = 0; t < NM_N_TXRX; t++) {
         for (unsigned i = 0; na->krings[t] && i < nm_all_rings(na, t); i++) {
+            g_assert(!na->krings[t][i].monitored);
             pthread_spin_destroy(&na->krings[t][i].lease_lock);
             nm_waiters_clear(&na->krings[t][i].waiters);
         }

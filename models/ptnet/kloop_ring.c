@@ -44,7 +44,7 @@ static void kernel_read(struct kloop_ring *r, struct shadow *s)
 
 static uint32_t load_hwtail(struct nm_kring *kring)
 {
-    return atomic_load_explicit(&kring->hwtail, memory_order_acquire);
+    return nm_kr_tail(kring);
 }
 
 /* Asks for kicks, and looks again: who stored before seeing the 1 did not kick (full fence on both

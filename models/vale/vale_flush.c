@@ -19,7 +19,7 @@ void vale_wake_receivers(struct vale_sender *sender, struct vale_switch *sw)
         struct vale_port *dst = sw->ports[list / VALE_MAX_RINGS];
         struct nm_kring *kring = &dst->na.krings[NM_RX][list % VALE_MAX_RINGS];
         sender->is_to_wake[list] = false;
-        kring->notify(kring, 0);
+        nm_kr_notify(kring, 0);
     }
     sender->n_to_wake = 0;
 }
@@ -56,7 +56,7 @@ static void deliver_retrying(struct vale_sender *sender, struct vale_delivery *d
 
     vale_deliver(sender, d);
     for (; d->packets > 0 && retries > 0; retries--) {
-        d->kring->notify(d->kring, NAF_FORCE_RECLAIM);
+        nm_kr_notify(d->kring, NAF_FORCE_RECLAIM);
         vale_deliver(sender, d);
     }
     remember_to_wake(sender, id);

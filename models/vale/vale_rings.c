@@ -115,7 +115,7 @@ static void wake_port(const struct vale_port *port)
 {
     for (unsigned i = 0; port->is_on && i < port->na.n_rings[NM_TX]; i++) {
         struct nm_kring *kring = &port->na.krings[NM_TX][i];
-        kring->notify(kring, 0);
+        nm_kr_notify(kring, 0);
     }
 }
 
