@@ -68,7 +68,8 @@ struct nm_kring {
     uint32_t buf_size;       /* bytes */
     uint8_t *buf_base;       /* buffer 0 */
     uint32_t usable_len;     /* bytes of a buffer a frame may take, behind its offset */
-    uint32_t mon_tail;       /* hwtail when monitors last looked (copies of rx, zero-copy of tx) */
+    uint32_t mon_head;       /* tx: as far as copy monitors have seen */
+    uint32_t mon_tail;       /* hwtail when copy (rx) or zero-copy (tx) monitors last looked */
     uint64_t offset_mask;    /* 0: no offsets */
     uint64_t offset_max;
     /* The port's work: take [hwcur, rhead), move hwcur and hwtail. Called acquired. 0 or errno. */

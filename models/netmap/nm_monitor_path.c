@@ -151,11 +151,23 @@ static void hand_over(struct nm_kring *kring, uint32_t first, uint32_t n)
 
 /* ---- in place of a ring's own functions ---- */
 
+/* What the application has handed over since the last time. A port that does not take all of it at
+ * once finds the rest again; a ring that was bad may begin anew before what we saw of it. */
+static void copy_sent(struct nm_kring *kring)
+{
+    const uint32_t n = kring->num_slots;
+
+    if (nm_dist(kring->hwcur, kring->mon_head, n) > nm_dist(kring->hwcur, kring->rhead, n))
+        kring->mon_head = kring->hwcur;
+    copy_to_all(kring, kring->mon_head, nm_dist(kring->mon_head, kring->rhead, n));
+    kring->mon_head = kring->rhead;
+}
+
 static int monitored_txsync(struct nm_kring *kring, int flags)
 {
     const uint32_t n = kring->num_slots;
 
-    copy_to_all(kring, kring->hwcur, nm_dist(kring->hwcur, kring->rhead, n));
+    copy_sent(kring);
     int err = kring->monitored->sync(kring, flags);
     if (err == 0) {
         uint32_t tail = atomic_load_explicit(&kring->hwtail, memory_order_acquire);
@@ -195,6 +207,7 @@ void nm_monitor_hook(struct nm_kring *kring)
     m->sync = kring->sync;
     m->copies = g_ptr_array_new();
     kring->monitored = m;
+    kring->mon_head = kring->hwcur;
     kring->mon_tail = atomic_load_explicit(&kring->hwtail, memory_order_acquire);
     if (kring->tx == NM_TX) {
         kring->sync = monitored_txsync;

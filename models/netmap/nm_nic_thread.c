@@ -52,7 +52,7 @@ static void notify(struct nm_nic *nic, struct nic_side *side, uint64_t set)
     for (unsigned i = 0; i < n && nic->is_active; i++) {
         if ((set >> i & 1) && is_ring_on(nic, NM_RX, first + i)) {
             struct nm_kring *kring = &nic->na.krings[NM_RX][first + i];
-            kring->notify(kring, 0);
+            nm_kr_notify(kring, 0);
         }
     }
 }
@@ -107,7 +107,7 @@ static void resume(struct nm_nic *nic)
         nm_kr_release(kring);
         /* a switch that found the ring taken meanwhile has left its frames to us */
         if (has_moved || (nic->na.flags & NAF_BUSY)) {
-            kring->notify(kring, 0);
+            nm_kr_notify(kring, 0);
         }
     }
 }

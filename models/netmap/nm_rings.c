@@ -23,6 +23,7 @@ static void reset(struct nm_kring *kring)
     kring->hwcur = kring->rhead = kring->rcur = 0;
     kring->rtail = hwtail;
     kring->lease_next = hwtail;
+    kring->mon_head = 0;
     kring->mon_tail = hwtail;
     kring->offset_mask = kring->offset_max = 0;
     kring->usable_len = kring->buf_size;

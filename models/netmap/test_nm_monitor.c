@@ -19,6 +19,7 @@ enum { N_TX = 2, N_RX = 3, N_HOST = 2, N_SLOTS = 8, BUF_SIZE = 2048 };
 struct port {
     struct nm_adapter up;
     bool is_slow; /* transmission is completed by complete() */
+    bool is_full; /* nothing is taken of what is handed over */
 };
 
 static int port_txsync(struct nm_kring *kring, int flags)
@@ -26,6 +27,8 @@ static int port_txsync(struct nm_kring *kring, int flags)
     const struct port *p = (const struct port *)(const void *)kring->na;
 
     (void)flags;
+    if (p->is_full)
+        return 0;
     kring->hwcur = kring->rhead;
     if (!p->is_slow)
         atomic_store(&kring->hwtail, nm_prev(kring->hwcur, N_SLOTS));
@@ -356,6 +359,32 @@ static void a_copy_monitor_gets_what_is_sent_and_what_arrives_and_the_port_keeps
     expect_nothing(mon, 1); /* once, not again when the application syncs */
     nm_close(mon);
     send_frames(f.file, 1, 30, 2); /* the ring works without it */
+    tear_down(&f);
+}
+
+static void frames_that_wait_for_the_port_are_copied_once(void **state)
+{
+    (void)state;
+    struct fixture f = set_up();
+    struct nm_file *mon = monitor(&f, NR_MONITOR_TX);
+    struct netmap_ring *ring = tx(f.file, 0);
+
+    f.port->is_full = true;
+    send_frames(f.file, 0, 1, 2);
+    send_frames(f.file, 0, 3, 1);
+    assert_int_equal(nm_txsync(f.file), 0);
+    expect_frames(mon, 0, 1, 3, NS_TXMON);
+
+    /* an application that takes back what it handed over has its ring looked at anew */
+    ring->head = ring->cur = N_SLOTS + 1;
+    assert_int_equal(nm_txsync(f.file), 0);
+    assert_int_equal(ring->head, 0);
+    send_frames(f.file, 0, 5, 2);
+    expect_frames(mon, 0, 5, 2, NS_TXMON);
+    f.port->is_full = false;
+    send_frames(f.file, 0, 7, 1);
+    expect_frames(mon, 0, 7, 1, NS_TXMON);
+    nm_close(mon);
     tear_down(&f);
 }
 
@@ -1051,6 +1080,7 @@ int main(void)
         cmocka_unit_test(only_a_port_in_netmap_mode_can_be_monitored),
         cmocka_unit_test(bad_modes_and_rings_are_refused),
         cmocka_unit_test(a_copy_monitor_gets_what_is_sent_and_what_arrives_and_the_port_keeps_it),
+        cmocka_unit_test(frames_that_wait_for_the_port_are_copied_once),
         cmocka_unit_test(only_the_direction_asked_for_is_monitored),
         cmocka_unit_test(one_ring_alone_can_be_monitored),
         cmocka_unit_test(host_rings_are_monitored_behind_those_of_the_nic),
