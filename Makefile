@@ -31,7 +31,7 @@ endif
 PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PACKAGES) $(LUA)))$(PKG_CFLAGS)
 PKG_LIBS   = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PACKAGES) $(LUA)))$(PKG_LIBS)
 
-sources  = $(filter-out $(foreach d,$(1),$(wildcard $(d)/test_*.c)),$(foreach d,$(1),$(wildcard $(d)/*.c)))
+sources  = $(filter-out $(foreach d,$(1),$(wildcard $(d)/test_*.c $(d)/fuzz_*.c)),$(foreach d,$(1),$(wildcard $(d)/*.c)))
 objects  = $(patsubst %,$(BUILD)/%.o,$(basename $(1)))
 
 ABI_SRC     := $(call sources,models/abi)

@@ -194,18 +194,18 @@ static enum answer parse_and_handle(struct qemu_proxy *p, const void *bytes, siz
     return check_shape(p, m, len) ? handle(p, m, value) : ANSWER_BAD;
 }
 
-ssize_t qemu_proxy_message(struct qemu_proxy *p, const void *bytes, size_t len, const int *fds,
-                           unsigned n_fds, uint8_t reply[24])
+ssize_t qemu_proxy_message(struct qemu_proxy *proxy, const void *message, size_t len,
+                           const int *fds, unsigned n_fds, uint8_t reply[24])
 {
     struct message m = {.fds = fds, .n_fds = n_fds};
     uint64_t value = 0;
 
-    qemu_proxy_count(&p->requests);
-    enum answer answer = parse_and_handle(p, bytes, len, &m, &value);
+    qemu_proxy_count(&proxy->requests);
+    enum answer answer = parse_and_handle(proxy, message, len, &m, &value);
     for (unsigned i = 0; i < n_fds; i++)
         close(fds[i]);
     if (answer == ANSWER_BAD) {
-        qemu_proxy_count(&p->bad_messages);
+        qemu_proxy_count(&proxy->bad_messages);
         return -1;
     }
     if (answer == ANSWER_NONE)

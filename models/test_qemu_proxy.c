@@ -371,7 +371,7 @@ static void guest_memory_is_where_qemu_says(void **state)
     uint8_t *high = pci_dma_map(dma(b), 0x100000, 4 * PAGE);
     assert_string_equal(low, "low");
     assert_string_equal(high, "high");
-    strcpy((char *)high, "back");
+    memcpy(high, "back", 5);
     assert_string_equal(b->ram_here + 8 * PAGE, "back");
     assert_null(pci_dma_map(dma(b), PAGE, PAGE + 1));
     assert_null(pci_dma_map(dma(b), 2 * PAGE, 1));
@@ -464,7 +464,7 @@ static void memory_that_is_gone_stays_for_those_who_have_it_mapped(void **state)
     settle(b);
     assert_int_equal(n_mappings("memfd:ram "), 2);
     assert_int_equal(n_mappings("memfd:other "), 1);
-    strcpy((char *)kept, "still there");
+    memcpy(kept, "still there", 12);
     assert_string_equal(b->ram_here, "still there");
     pci_dma_unmap(dma(b), kept);
     assert_int_equal(n_mappings("memfd:ram "), 1);
