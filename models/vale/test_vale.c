@@ -360,28 +360,6 @@ static void a_persistent_port_is_reached_by_both_names_while_it_is_attached(void
     nm_host_free(host);
 }
 
-static void an_automatic_port_goes_with_its_last_user(void **state)
-{
-    struct nm_host *host = test_host();
-    struct nmreq_vale_newif body = {.nr_tx_rings = 2};
-    struct nm_adapter *na;
-
-    (void)state;
-    pthread_mutex_lock(&host->lock);
-    assert_int_equal(vale_newif_automatic(host, "auto", &body, &na), 0);
-    pthread_mutex_unlock(&host->lock);
-    assert_int_equal(body.nr_tx_rings, 2);
-    assert_int_equal(body.nr_tx_slots, VALE_DEFAULT_SLOTS);
-    assert_int_equal(test_request(host, NETMAP_REQ_VALE_DELIF, TEST_NAME("auto"), NULL), EINVAL);
-    struct client a = client_open(host, "auto");
-    pthread_mutex_lock(&host->lock);
-    nm_adapter_unref(na);
-    pthread_mutex_unlock(&host->lock);
-    client_close(&a);
-    assert_int_equal(open_only(host, "auto"), ENXIO);
-    nm_host_free(host);
-}
-
 static void what_a_switch_was_told_goes_with_it(void **state)
 {
     struct nm_host *host = test_host();
@@ -420,7 +398,6 @@ int main(void)
         cmocka_unit_test(ports_are_listed_by_name_and_one_by_one),
         cmocka_unit_test(a_persistent_port_is_an_interface_until_it_is_deleted),
         cmocka_unit_test(a_persistent_port_is_reached_by_both_names_while_it_is_attached),
-        cmocka_unit_test(an_automatic_port_goes_with_its_last_user),
         cmocka_unit_test(what_a_switch_was_told_goes_with_it),
     };
     return cmocka_run_group_tests_name("models/vale/vale", tests, NULL, NULL);

@@ -31,11 +31,6 @@ int vale_newif(struct nm_host *, struct nmreq_header *, struct nmreq_vale_newif 
 int vale_delif(struct nm_host *, struct nmreq_header *);
 int vale_polling(struct nm_host *, struct nmreq_header *, struct nmreq_vale_polling *, bool enable);
 
-/* As NEWIF, for those who hold host->lock: an interface that goes with its last reference, of which
- * the caller has the first. EINVAL, EEXIST, ENOMEM. */
-int vale_newif_automatic(struct nm_host *host, const char *name, struct nmreq_vale_newif *body,
-                         struct nm_adapter **na);
-
 /* Chooses where a frame goes. `frame` is its first fragment behind the vnet header, `len` >= 14
  * bytes of it (of an indirect one at most 256); returns a port index, VALE_PORT_BROADCAST or
  * VALE_PORT_DROP; *ring (in: the source's ring) may be changed. Nothing is learnt. Any thread,

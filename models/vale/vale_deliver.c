@@ -270,3 +270,43 @@ void vale_deliver(struct vale_sender *sender, struct vale_delivery *d)
     vale_count(&to->tx_bytes, f.bytes);
     vale_count(&from->dropped_bad, bad);
 }
+
+/* ---- runs ---- */
+
+/* Into slots [at, at + n), without a wrap. Returns the bytes. */
+static uint64_t copy_run(const struct nm_kring *kring, const struct vale_frag *frag, uint32_t at,
+                         uint32_t n)
+{
+    struct netmap_slot *slot = &kring->ring->slot[at];
+    uint8_t *const base = kring->buf_base;
+    const uint32_t buf_size = kring->buf_size, buf_total = kring->buf_total;
+    uint64_t bytes = 0;
+
+    for (const struct vale_frag *end = frag + n; frag != end; frag++, slot++) {
+        union nm_slot_word word = nm_slot_load(slot);
+        uint32_t len = frag->len;
+        if (G_UNLIKELY(word.buf_idx >= buf_total || len > buf_size)) {
+            len = 0;
+        }
+        copy_direct(base + (uint64_t)word.buf_idx * buf_size, frag->data, len, false);
+        word.len = (uint16_t)len;
+        word.flags = 1 << NS_PORT_SHIFT;
+        nm_slot_store(slot, word);
+        bytes += len;
+    }
+    return bytes;
+}
+
+uint32_t vale_deliver_run(struct vale_sender *sender, struct vale_port *dst, struct nm_kring *kring,
+                          uint32_t n)
+{
+    uint32_t first, reserved = vale_queue_reserve(kring, n, &first);
+    uint32_t before_wrap = MIN(reserved, kring->num_slots - first);
+    uint64_t bytes = copy_run(kring, sender->frags, first, before_wrap);
+
+    bytes += copy_run(kring, sender->frags + before_wrap, 0, reserved - before_wrap);
+    vale_queue_publish(kring, first, reserved, reserved);
+    vale_count(&dst->counters.tx_frames, reserved);
+    vale_count(&dst->counters.tx_bytes, bytes);
+    return reserved;
+}

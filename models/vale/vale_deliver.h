@@ -22,6 +22,15 @@ uint32_t vale_delivery_slots(const struct vale_sender *sender, const struct vale
  * packets that could not be converted. */
 void vale_deliver(struct vale_sender *sender, struct vale_delivery *d);
 
+/* The first `n` fragments of the sender are frames of one slot each to an open ring that needs no
+ * conversion and has no offsets: puts those into it for which there is room. Returns how many. */
+uint32_t vale_deliver_run(struct vale_sender *sender, struct vale_port *dst, struct nm_kring *kring,
+                          uint32_t n);
+
+/* Whether a list's ring can take runs as above. */
+bool vale_can_run(const struct vale_switch *sw, unsigned list);
+/* Gives a run to it; what does not fit is dropped and counted. */
+void vale_flush_run(struct vale_sender *sender, struct vale_switch *sw, unsigned list, uint32_t n);
 /* Gives the sender's lists to their destinations; what does not fit is dropped and counted. */
 void vale_flush(struct vale_sender *sender, struct vale_switch *sw);
 /* The same for one list (of one packet, if it is flooded), where senders wait for room. `end` is

@@ -94,6 +94,28 @@ void vale_flush(struct vale_sender *sender, struct vale_switch *sw)
     sender->n_touched = 0;
 }
 
+/* ---- runs ---- */
+
+bool vale_can_run(const struct vale_switch *sw, unsigned list)
+{
+    const struct vale_port *dst = sw->ports[list / VALE_MAX_RINGS];
+
+    if (!dst->is_on || dst->is_wrapper || dst->na.virt_hdr_len != 0) {
+        return false;
+    }
+    const struct nm_kring *kring = &dst->na.krings[NM_RX][list % VALE_MAX_RINGS];
+    return kring->offset_mask == 0 && vale_kring_is_open(dst, kring);
+}
+
+void vale_flush_run(struct vale_sender *sender, struct vale_switch *sw, unsigned list, uint32_t n)
+{
+    struct vale_port *dst = sw->ports[list / VALE_MAX_RINGS];
+    struct nm_kring *kring = &dst->na.krings[NM_RX][list % VALE_MAX_RINGS];
+
+    vale_count(&dst->counters.dropped_full, n - vale_deliver_run(sender, dst, kring, n));
+    remember_to_wake(sender, list);
+}
+
 /* ---- where senders wait ---- */
 
 /* Whether `slots` could ever be free at once: else waiting would never end. */

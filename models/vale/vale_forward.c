@@ -312,6 +312,71 @@ static unsigned chunk_send_waiting(struct vale_sender *sender, struct vale_switc
     return stop;
 }
 
+/* ---- the common case ---- */
+
+enum { SHORTEST_RUN = 4 };
+
+/* Frames of one slot each, all with the addresses of the first: from `at` on, as fragments. */
+static unsigned run_take(struct vale_sender *sender, const struct nm_kring *kring, uint32_t at,
+                         uint64_t *bytes)
+{
+    const struct netmap_slot *slots = kring->ring->slot;
+    const uint32_t n_slots = kring->num_slots, head = kring->rhead;
+    const uint32_t buf_total = kring->buf_total, buf_size = kring->buf_size;
+    const uint8_t *base = kring->buf_base;
+    struct vale_frag *frag = sender->frags, *end = frag + VALE_CHUNK;
+    uint64_t addresses = 0, more_addresses = 0, sum = 0;
+
+    for (; at != head && frag != end; at = nm_next(at, n_slots), frag++) {
+        union nm_slot_word slot = nm_slot_load(&slots[at]);
+        if (slot.flags & (NS_MOREFRAG | NS_INDIRECT | NS_NO_LEARN) || slot.buf_idx >= buf_total ||
+            slot.len > buf_size || slot.len < VALE_ETHER_LEN) {
+            break;
+        }
+        const uint8_t *data = base + (uint64_t)slot.buf_idx * buf_size;
+        uint64_t these = vale_load64(data), others = vale_load64(data + 4);
+        if (frag == sender->frags) {
+            addresses = these;
+            more_addresses = others;
+        }
+        if (these != addresses || others != more_addresses) {
+            break;
+        }
+        frag->data = data;
+        frag->len = slot.len;
+        sum += slot.len;
+    }
+    *bytes = sum;
+    return (unsigned)(frag - sender->frags);
+}
+
+/* Sends a run of frames from `at` on that all go to one ring and need nothing done to them. Returns
+ * how many; 0: it is not that simple, nothing was sent. */
+static unsigned run_send(struct vale_sender *sender, struct vale_switch *sw,
+                         const struct nm_kring *kring, uint32_t at)
+{
+    struct last_found last = {.mac = UINT64_MAX};
+    struct vale_sent sent = {.packets = 0};
+    struct vale_frag *first = &sender->frags[0];
+
+    frag_take(first, kring, &kring->ring->slot[at]);
+    first->frags = 1;
+    if (first->flags & NS_MOREFRAG) {
+        return 0;
+    }
+    unsigned list = choose(sender, sw, kring, first, &last);
+    if (list >= VALE_LISTS || !vale_can_run(sw, list)) {
+        return 0;
+    }
+    sent.packets = run_take(sender, kring, at, &sent.bytes);
+    if (sent.packets < SHORTEST_RUN) {
+        return 0;
+    }
+    vale_flush_run(sender, sw, list, (unsigned)sent.packets);
+    count_sent(sender, &sent);
+    return (unsigned)sent.packets;
+}
+
 uint32_t vale_forward(struct nm_kring *kring, struct vale_switch *sw)
 {
     struct vale_sender *sender = kring->port_data;
@@ -319,7 +384,15 @@ uint32_t vale_forward(struct nm_kring *kring, struct vale_switch *sw)
 
     sender->is_plain =
         !sw->lookup && !sw->has_slot_destination && sender->port->na.virt_hdr_len == 0;
+    const bool can_run =
+        sender->is_plain && kring->offset_mask == 0 && sw->policy == VALE_FULL_DROP;
     while (chunk.end != kring->rhead) {
+        unsigned n_run = can_run ? run_send(sender, sw, kring, chunk.end) : 0;
+        if (n_run > 0) {
+            chunk.end += n_run;
+            chunk.end -= chunk.end >= kring->num_slots ? kring->num_slots : 0;
+            continue;
+        }
         chunk_take(sender, kring, chunk.end, &chunk);
         if (G_LIKELY(sw->policy == VALE_FULL_DROP)) {
             chunk_send(sender, sw, kring, &chunk);

@@ -64,9 +64,6 @@ static void port_free(struct nm_adapter *na)
     if (port->sw) {
         vale_switch_remove(na->host->vale, port);
     }
-    if (port->is_automatic) {
-        g_hash_table_remove(na->host->nics, na->name);
-    }
     nm_adapter_clear(na);
     g_aligned_free(port);
 }
@@ -184,10 +181,9 @@ static void describe(const struct nm_adapter *na, struct nmreq_vale_newif *body)
     };
 }
 
-/* One reference. */
-static int persistent_new(struct nm_host *host, const char *name, struct nmreq_vale_newif *body,
-                          struct vale_port **port)
+int vale_newif(struct nm_host *host, struct nmreq_header *header, struct nmreq_vale_newif *body)
 {
+    const char *name = header->nr_name;
     struct nmreq_register reg = {
         .nr_tx_slots = body->nr_tx_slots,
         .nr_rx_slots = body->nr_rx_slots,
@@ -208,38 +204,15 @@ static int persistent_new(struct nm_host *host, const char *name, struct nmreq_v
     if (body->nr_mem_id && !(mem = nm_mem_find(host->mems, body->nr_mem_id))) {
         return EINVAL;
     }
-    *port = port_new(host, name, &reg, mem, &err);
+    struct vale_port *port = port_new(host, name, &reg, mem, &err);
     g_clear_pointer(&mem, nm_mem_unref);
-    if (!*port) {
+    if (!port) {
         return err;
     }
-    g_hash_table_insert(host->nics, g_strdup(name), &(*port)->na);
-    describe(&(*port)->na, body);
+    port->is_persistent = true;
+    g_hash_table_insert(host->nics, g_strdup(name), &port->na); /* it has the reference */
+    describe(&port->na, body);
     return 0;
-}
-
-int vale_newif(struct nm_host *host, struct nmreq_header *header, struct nmreq_vale_newif *body)
-{
-    struct vale_port *port;
-    int err = persistent_new(host, header->nr_name, body, &port);
-
-    if (!err) {
-        port->is_persistent = true; /* the table has the reference */
-    }
-    return err;
-}
-
-int vale_newif_automatic(struct nm_host *host, const char *name, struct nmreq_vale_newif *body,
-                         struct nm_adapter **na)
-{
-    struct vale_port *port;
-    int err = persistent_new(host, name, body, &port);
-
-    if (!err) {
-        port->is_automatic = true;
-        *na = &port->na;
-    }
-    return err;
 }
 
 int vale_delif(struct nm_host *host, struct nmreq_header *header)

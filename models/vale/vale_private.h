@@ -15,7 +15,7 @@
 #include <string.h>
 
 enum {
-    VALE_CHUNK = 128, /* slots looked up before they are copied: they stay in the cache meanwhile */
+    VALE_CHUNK = 256, /* slots looked up before they are copied: they stay in the cache meanwhile */
     VALE_MAC_LEN = 6,
     VALE_ETHER_LEN = 14,
     VALE_PEEK = 256, /* bytes of an indirect fragment that a lookup sees */
@@ -97,7 +97,6 @@ struct vale_port {
     bool is_on;                     /* in netmap mode; the switch reaches its krings */
     bool is_wrapper;                /* its rings are those of a NIC (struct vale_wrapped) */
     bool is_persistent;             /* an interface, made by NEWIF */
-    bool is_automatic;              /* an interface that goes with its last user */
     uint32_t mfs;                   /* bytes of the largest frame made for it */
     _Atomic uint64_t last_source;   /* learnt last */
     struct vale_counters counters;
