@@ -419,6 +419,85 @@ static void a_lookup_of_ones_own_decides_port_and_ring(void **state)
     bed_free(bed);
 }
 
+/* ---- runs: many frames with the same addresses ---- */
+
+static void a_run_of_frames_keeps_their_order_and_lengths_across_the_rings_end(void **state)
+{
+    struct bed *bed = bed_new(64);
+    struct nm_kring *tx = bed_tx(bed, 0), *rx = bed_rx(bed, 1);
+
+    (void)state;
+    bed_send(bed, 1, 0xff, 2, 'x');
+    for (unsigned round = 0; round < 5; round++) {
+        for (unsigned i = 0; i < 40; i++) {
+            bed_queue(tx, 2, 1, 60 + i * 50, (uint8_t)(round * 40 + i));
+        }
+        uint32_t at = rx->hwtail;
+        assert_int_equal(bed_forward(bed, tx), 40);
+        assert_int_equal(bed_waiting(rx), 40);
+        for (unsigned i = 0; i < 40; i++, at = nm_next(at, 64)) {
+            assert_frame(rx, at, 60 + i * 50, (uint8_t)(round * 40 + i));
+            assert_int_equal(bed_slot(rx, at)->flags, 1 << NS_PORT_SHIFT);
+        }
+        vale_queue_release(rx, rx->hwtail);
+    }
+    assert_int_equal(bed->ports[0].port.counters.rx_frames, 200);
+    assert_int_equal(bed->ports[0].port.counters.rx_bytes, 5 * (40 * 60 + 780 * 50));
+    assert_int_equal(bed->ports[1].port.counters.tx_frames, 200);
+    assert_int_equal(bed->ports[1].port.counters.tx_bytes, 5 * (40 * 60 + 780 * 50));
+    assert_int_equal(bed->ports[1].n_woken, 5);
+    bed_free(bed);
+}
+
+static void a_run_ends_where_a_frame_is_different(void **state)
+{
+    struct bed *bed = bed_new(64);
+    struct nm_kring *tx = bed_tx(bed, 0);
+
+    (void)state;
+    bed_send(bed, 1, 0xff, 2, 'x');
+    bed_send(bed, 2, 0xff, 3, 'x');
+    for (unsigned i = 0; i < 48; i++) { /* 2 2 2 2 2 2 3 3 3 3 3 3 ... */
+        bed_queue(tx, 2 + i / 6 % 2, 1, 60, (uint8_t)i);
+    }
+    bed_slot(tx, 3)->flags = NS_MOREFRAG;
+    bed_queue(tx, 2, 9, 60, 'n'); /* another source, to be learnt */
+    bed_queue(tx, 2, 9, 10, 's'); /* too short */
+    bed_forward(bed, tx);
+    assert_int_equal(bed_waiting(bed_rx(bed, 1)), 26); /* with port 2's 'x' */
+    assert_int_equal(bed_waiting(bed_rx(bed, 2)), 25); /* with port 1's */
+    assert_frame(bed_rx(bed, 1), 7, 60, 12);
+    assert_frame(bed_rx(bed, 1), 25, 60, 'n');
+    assert_int_equal(bed_slot(bed_rx(bed, 1), 4)->flags, 2 << NS_PORT_SHIFT | NS_MOREFRAG);
+    assert_int_equal(vale_find(&bed->sw.table, 2 | UINT64_C(9) << 40), 0);
+    assert_int_equal(bed->ports[0].port.counters.dropped_bad, 1);
+    bed_free(bed);
+}
+
+static void a_run_that_does_not_fit_is_cut_off(void **state)
+{
+    struct bed *bed = bed_new(64);
+    struct nm_kring *tx = bed_tx(bed, 0), *rx = bed_rx(bed, 1);
+
+    (void)state;
+    bed_send(bed, 1, 0xff, 2, 'x');
+    for (unsigned i = 0; i < 60; i++) {
+        bed_queue(tx, 2, 1, 60, (uint8_t)i);
+    }
+    bed_forward(bed, tx);
+    for (unsigned i = 0; i < 10; i++) {
+        bed_queue(tx, 2, 1, 60, (uint8_t)(60 + i));
+    }
+    bed_slot(rx, 61)->buf_idx = rx->buf_total; /* the receiver broke one: that frame is empty */
+    assert_int_equal(bed_forward(bed, tx), 10);
+    assert_int_equal(bed_waiting(rx), 63);
+    assert_frame(rx, 60, 60, 60);
+    assert_int_equal(bed_slot(rx, 61)->len, 0);
+    assert_frame(rx, 62, 60, 62);
+    assert_int_equal(bed->ports[1].port.counters.dropped_full, 7);
+    bed_free(bed);
+}
+
 /* ---- where senders wait ---- */
 
 static void frames_for_a_full_ring_wait_with_all_behind_them(void **state)
@@ -586,6 +665,9 @@ int main(void)
         cmocka_unit_test(offsets_are_followed_and_keep_their_place_in_a_cache_line),
         cmocka_unit_test(a_fragment_longer_than_the_receivers_buffer_becomes_empty),
         cmocka_unit_test(a_lookup_of_ones_own_decides_port_and_ring),
+        cmocka_unit_test(a_run_of_frames_keeps_their_order_and_lengths_across_the_rings_end),
+        cmocka_unit_test(a_run_ends_where_a_frame_is_different),
+        cmocka_unit_test(a_run_that_does_not_fit_is_cut_off),
         cmocka_unit_test(frames_for_a_full_ring_wait_with_all_behind_them),
         cmocka_unit_test(a_flooded_frame_waits_until_there_is_room_everywhere),
         cmocka_unit_test(a_packet_that_could_never_fit_does_not_wait),
