@@ -3,6 +3,7 @@
  */
 #include "harness/session_private.h"
 #include "models/abi/ivshmem.h"
+#include "models/netmap/netmap.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -88,6 +89,7 @@ void session_free(struct session *s)
     for (guint i = 0; i < s->machines->len; i++) {
         machine_destroy(s->machines->pdata[i]);
     }
+    nm_host_free(s->netmap);
     for (guint i = 0; i < s->regions->len; i++) {
         guest_region_free(g_array_index(s->regions, struct shared_region, i).region);
     }

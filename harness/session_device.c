@@ -3,6 +3,7 @@
  * Hotplug is session_hotplug.c's.
  */
 #include "harness/session_private.h"
+#include "harness/session_ptnet.h"
 #include "models/abi/ivshmem.h"
 
 #include <string.h>
@@ -235,6 +236,9 @@ struct session_device *session_device_new(struct session_machine *m, const char 
                     "machine '%s' runs already: plug '%s' in instead", m->name, spec);
         return NULL;
     }
+    if (session_ptnet_is(spec)) {
+        return session_ptnet_new(m, spec, NULL, error);
+    }
     struct session_device *dev = session_device_parse(m, spec, backing, error);
     if (dev) {
         g_ptr_array_add(m->devices, dev);
@@ -408,7 +412,7 @@ struct session_device *session_machine_device(struct session_machine *m, unsigne
 
 const char *session_device_driver(const struct session_device *dev)
 {
-    return dev->spec->driver;
+    return dev->model && dev->model->model ? pci_model_name(dev->model->model) : dev->spec->driver;
 }
 
 const char *session_device_id(const struct session_device *dev)

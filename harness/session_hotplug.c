@@ -3,6 +3,7 @@
  * ACPI's registers or those of a PCI Express slot.
  */
 #include "harness/session_private.h"
+#include "harness/session_ptnet.h"
 #include "models/abi/acpi_hotplug.h"
 #include "models/abi/pci.h"
 
@@ -288,6 +289,9 @@ struct session_device *session_device_plug(struct session_machine *m, const char
                     "machine '%s' does not run: declare '%s' instead of plugging it in", m->name,
                     spec);
         return NULL;
+    }
+    if (session_ptnet_is(spec)) {
+        return session_ptnet_new(m, spec, NULL, error);
     }
     struct session_device *dev = session_device_parse(m, spec, backing, error);
     return dev && session_device_plug_in(dev, error) ? dev : NULL;

@@ -19,6 +19,8 @@ struct session {
     GArray *regions;     /* struct shared_region (session.c) */
     GArray *servers;     /* struct shared_server (session.c) */
     uint64_t next_gpa;
+    struct nm_host *netmap; /* of ptnet devices that came without one; NULL: none yet */
+    unsigned n_ptnets;
 };
 
 /* The modelled device behind a session_device. */

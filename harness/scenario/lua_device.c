@@ -1,7 +1,8 @@
 /*
  * Device handles: what machine:device() returns. A field that is no method is a register block.
  */
-#include "harness/scenario/lua_scenario.h"
+#include "harness/scenario/lua_host.h"
+#include "harness/session_ptnet.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -23,11 +24,11 @@ static int done(lua_State *L, bool ok, GError *error)
 
 /* ---- making ---- */
 
-/* uservalues: 1 its machine, 2 memory, 3 server */
+/* uservalues: 1 its machine, 2 memory, 3 server, 4 netmap host */
 static struct lua_device *push_handle(lua_State *L, struct lua_machine *m, int machine_index)
 {
     machine_index = lua_absindex(L, machine_index);
-    struct lua_device *dev = sc_new(L, LUA_DEVICE, sizeof(*dev), 3);
+    struct lua_device *dev = sc_new(L, LUA_DEVICE, sizeof(*dev), 4);
 
     dev->sc = m->sc;
     dev->made_in = m->sc->generation;
@@ -50,27 +51,59 @@ static struct session_backing backing_of(lua_State *L, struct lua_device *dev)
     return b;
 }
 
+/* What stands behind it: { memory=, server= }, and of ptnet devices { netmap=, port=, stepped=,
+ * passthrough= } */
+static void take_options(lua_State *L, struct lua_device *dev, int handle, int table)
+{
+    static const char *const known[] = {"memory", "server", NULL};
+    static const char *const known_ptnet[] = {"netmap", "port", "stepped", "passthrough", NULL};
+    bool is_ptnet = session_ptnet_is(dev->spec);
+
+    sc_check_fields(L, table, is_ptnet ? known_ptnet : known);
+    dev->memory = sc_field_object(L, table, "memory", LUA_MEMORY);
+    lua_setiuservalue(L, handle, 2);
+    dev->server = sc_field_object(L, table, "server", LUA_SERVER);
+    lua_setiuservalue(L, handle, 3);
+    dev->ptnet.host = sc_field_object(L, table, "netmap", LUA_NETMAP);
+    lua_setiuservalue(L, handle, 4);
+    if (is_ptnet) {
+        dev->ptnet.port = g_strdup(sc_field_string(L, table, "port"));
+        dev->ptnet.is_stepped = sc_field_boolean(L, table, "stepped", false);
+        dev->ptnet.no_passthrough = !sc_field_boolean(L, table, "passthrough", true);
+    }
+}
+
+static struct session_device *make_device(lua_State *L, struct lua_device *dev,
+                                          struct session_machine *m, bool plug, GError **error)
+{
+    if (session_ptnet_is(dev->spec)) {
+        struct session_ptnet_options o = {
+            .host = dev->ptnet.host ? sc_netmap(L, dev->ptnet.host) : NULL,
+            .ptnet = {.port = dev->ptnet.port,
+                      .is_stepped = dev->ptnet.is_stepped,
+                      .no_passthrough = dev->ptnet.no_passthrough},
+        };
+        return session_ptnet_new(m, dev->spec, &o, error);
+    }
+    struct session_backing b = backing_of(L, dev);
+    return plug ? session_device_plug(m, dev->spec, &b, error)
+                : session_device_new(m, dev->spec, &b, error);
+}
+
 void sc_push_device(lua_State *L, struct lua_machine *m, int machine_index, const char *spec,
                     int options_index, bool plug)
 {
-    static const char *const known[] = {"memory", "server", NULL};
-
     machine_index = lua_absindex(L, machine_index);
     struct lua_device *dev = push_handle(L, m, machine_index);
     int handle = lua_gettop(L);
     dev->spec = g_strdup(spec);
     if (options_index && lua_istable(L, options_index)) {
-        sc_check_fields(L, options_index, known);
-        dev->memory = sc_field_object(L, options_index, "memory", LUA_MEMORY);
-        lua_setiuservalue(L, handle, 2);
-        dev->server = sc_field_object(L, options_index, "server", LUA_SERVER);
-        lua_setiuservalue(L, handle, 3);
+        take_options(L, dev, handle, options_index);
     }
     if (plug) {
-        struct session_backing b = backing_of(L, dev);
         GError *error = NULL;
         dev->generation = m->sc->generation;
-        dev->device = session_device_plug(sc_running(L, m), dev->spec, &b, &error);
+        dev->device = make_device(L, dev, sc_running(L, m), true, &error);
         if (!dev->device) {
             sc_raise(L, error);
         }
@@ -97,7 +130,10 @@ void sc_push_function(lua_State *L, struct lua_machine *m, int machine_index,
 
 static int l_gc(lua_State *L)
 {
-    g_free(g_steal_pointer(&check(L)->spec));
+    struct lua_device *dev = check(L);
+
+    g_free(g_steal_pointer(&dev->spec));
+    g_free(g_steal_pointer(&dev->ptnet.port));
     return 0;
 }
 
@@ -112,9 +148,8 @@ struct session_device *sc_device(lua_State *L, struct lua_device *dev)
     sc_need_made_in(L, dev->made_in, dev->spec);
     if (dev->generation != sc->generation) {
         struct session_machine *m = sc_machine(L, dev->machine);
-        struct session_backing b = backing_of(L, dev);
         GError *error = NULL;
-        dev->device = session_device_new(m, dev->spec, &b, &error);
+        dev->device = make_device(L, dev, m, false, &error);
         if (!dev->device) {
             sc_raise(L, error);
         }
@@ -465,7 +500,9 @@ static int l_memory(lua_State *L)
         lua_getiuservalue(L, 1, 2);
         return 1;
     }
-    struct guest_region *region = session_device_region(sc_device(L, dev));
+    struct guest_region *region = session_ptnet_is(dev->spec)
+                                      ? session_ptnet_memory(sc_device(L, dev))
+                                      : session_device_region(sc_device(L, dev));
     if (!region) {
         return luaL_error(L, "%s has no shared memory", dev->spec);
     }
@@ -475,6 +512,36 @@ static int l_memory(lua_State *L)
     memory->generation = dev->sc->generation;
     memory->region = region;
     return 1;
+}
+
+/* A handle for what came with a ptnet device; nil if nothing did. */
+static int push_companion(lua_State *L, struct session_device *companion)
+{
+    const struct lua_device *dev = check(L);
+
+    if (!companion) {
+        lua_pushnil(L);
+        return 1;
+    }
+    lua_getiuservalue(L, 1, 1);
+    struct lua_device *other = push_handle(L, dev->machine, -1);
+    other->generation = other->made_in = dev->sc->generation;
+    other->spec = g_strdup(session_device_driver(companion));
+    other->device = companion;
+    return 1;
+}
+
+/* dev:memdev() and dev:ivshmem(): the devices that show a ptnet's memory */
+static int l_memdev(lua_State *L)
+{
+    pci(L);
+    return push_companion(L, session_ptnet_memdev(sc_device(L, check(L))));
+}
+
+static int l_ivshmem(lua_State *L)
+{
+    pci(L);
+    return push_companion(L, session_ptnet_ivshmem(sc_device(L, check(L))));
 }
 
 /* dev:peer() -> its id at the ivshmem server */
@@ -568,6 +635,10 @@ void sc_open_device(lua_State *L)
         {"msix_vectors", l_msix_vectors},
         {"memory", l_memory},
         {"peer", l_peer},
+        {"memdev", l_memdev},
+        {"ivshmem", l_ivshmem},
+        {"step", sc_ptnet_step},
+        {"stats", sc_ptnet_stats},
         {NULL, NULL},
     };
     static const luaL_Reg meta[] = {

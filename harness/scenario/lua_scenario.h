@@ -32,6 +32,7 @@ struct scenario {
     GPtrArray *tests;      /* struct scenario_test * */
     GPtrArray *machines;   /* struct lua_machine *: all there are, freed by Lua */
     GPtrArray *owned;      /* struct sc_owned *, of the running test */
+    GPtrArray *hosts;      /* netmap hosts of the running test: lua_netmap.c */
     GPtrArray *traces;     /* struct machine_trace *, of the running test */
     GString *warning;      /* what Lua has told of one so far */
     const char *test_name; /* of the running test */
@@ -77,6 +78,7 @@ struct lua_server {
 };
 
 struct lua_device;
+struct lua_netmap; /* lua_netmap.c */
 
 struct lua_machine {
     struct scenario *sc;
@@ -92,6 +94,13 @@ struct lua_machine {
     struct session_machine *machine;       /* valid in `generation` */
 };
 
+/* What a ptnet device is made over. */
+struct lua_ptnet_backing {
+    struct lua_netmap *host; /* kept alive by the device's uservalue; NULL: the session's */
+    char *port;
+    bool is_stepped, no_passthrough;
+};
+
 struct lua_device {
     struct scenario *sc;
     unsigned made_in;
@@ -100,6 +109,7 @@ struct lua_device {
     char *spec; /* NULL: a function that was not declared */
     struct lua_memory *memory;
     struct lua_server *server;
+    struct lua_ptnet_backing ptnet;
     struct session_device *device; /* valid in `generation`; NULL without spec */
     struct pci_device *pci;        /* without spec, else NULL */
     struct sc_stamp stamp;         /* of `pci` */

@@ -2,7 +2,7 @@
  * One test: a fresh session, the script's function within its deadline, what came out of it, and
  * everything it made gone.
  */
-#include "harness/scenario/lua_scenario.h"
+#include "harness/scenario/lua_host.h"
 
 #include <string.h>
 
@@ -234,7 +234,8 @@ static void end(struct scenario *sc)
 {
     sc->in_test = false;
     sc_end_all(sc, NULL);
-    session_free(g_steal_pointer(&sc->session));
+    session_free(g_steal_pointer(&sc->session)); /* and devices that hold netmap ports */
+    sc_free_hosts(sc);
     sc_drop_traces(sc);
     sc_drop_recordings(sc);
     forget_declared(sc);

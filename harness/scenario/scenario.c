@@ -2,7 +2,7 @@
  * The scenario engine: one Lua state per file, one session per test.
  */
 #include "harness/lua_dir.h"
-#include "harness/scenario/lua_scenario.h"
+#include "harness/scenario/lua_host.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -173,6 +173,11 @@ static int open_all(lua_State *L)
     sc_open_interrupt(L);
     sc_open_net(L);
     sc_open_ivshmem(L);
+    sc_open_netmap(L);
+    sc_open_port(L);
+    sc_open_ring(L);
+    sc_open_backend(L);
+    sc_open_ptnet(L);
     lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
     luaL_newlib(L, engine);
     lua_setfield(L, -2, "ringlab.engine");
@@ -330,6 +335,7 @@ bool scenario_run_file(const char *path, const struct scenario_options *options,
         .tests = g_ptr_array_new_with_free_func(test_free),
         .machines = g_ptr_array_new(),
         .owned = g_ptr_array_new(),
+        .hosts = g_ptr_array_new(),
         .traces = g_ptr_array_new(),
         .recordings = g_ptr_array_new(),
         .warning = g_string_new(NULL),
@@ -352,6 +358,7 @@ bool scenario_run_file(const char *path, const struct scenario_options *options,
     g_ptr_array_unref(sc.tests);
     g_ptr_array_unref(sc.machines);
     g_ptr_array_unref(sc.owned);
+    g_ptr_array_unref(sc.hosts);
     g_ptr_array_unref(sc.traces);
     g_ptr_array_unref(sc.recordings);
     g_string_free(sc.warning, TRUE);
