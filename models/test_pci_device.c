@@ -4,8 +4,11 @@
 #include "models/abi/pci.h"
 #include "models/pci_device.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -514,6 +517,55 @@ static void messages_that_are_not_for_memory_go_where_they_are_told_to(void **st
     assert_int_equal(n_messages(t), 2);
 }
 
+/* ---- from other threads ---- */
+
+enum { N_ROUNDS = 100 };
+
+struct raiser {
+    struct pci_model *m;
+    atomic_bool is_done;
+    atomic_uint n_raised;
+};
+
+static void *raise_all_the_time(void *data)
+{
+    struct raiser *r = data;
+    while (!r->is_done) {
+        pci_model_raise(r->m, 5);
+        r->n_raised++;
+    }
+    return NULL;
+}
+
+static void wait_for_another(struct raiser *r)
+{
+    unsigned n = r->n_raised;
+    while (r->n_raised < n + 2)
+        sched_yield();
+}
+
+static void once_a_vector_is_masked_no_message_comes_though_others_raise_it(void **state)
+{
+    struct toy *t = *state;
+    struct raiser r = {.m = t->m};
+    _Atomic uint32_t *word = (void *)(t->ram + 0x20);
+    pthread_t thread;
+    switch_on(t);
+    set_vector(t, 5, 0x10020, 0x55);
+    assert_int_equal(pthread_create(&thread, NULL, raise_all_the_time, &r), 0);
+    for (unsigned i = 0; i < N_ROUNDS; i++) {
+        pci_model_bar_write(t->m, MSIX_BAR, 5 * 16 + 12, 1, 4);
+        atomic_store(word, 0);
+        wait_for_another(&r);
+        assert_int_equal(atomic_load(word), 0);
+        assert_int_equal(pci_model_bar_read(t->m, MSIX_BAR, 2048, 4), 1 << 5);
+        pci_model_bar_write(t->m, MSIX_BAR, 5 * 16 + 12, 0, 4); /* what is pending is sent */
+        assert_int_equal(atomic_load(word), 0x55);
+    }
+    r.is_done = true;
+    pthread_join(thread, NULL);
+}
+
 static void accesses_are_counted(void **state)
 {
     struct toy *t = *state;
@@ -651,6 +703,7 @@ int main(void)
         TEST(pending_bits_cannot_be_written_and_the_rest_of_the_bar_is_0),
         TEST(a_message_to_nowhere_is_counted_as_lost),
         TEST(messages_that_are_not_for_memory_go_where_they_are_told_to),
+        TEST(once_a_vector_is_masked_no_message_comes_though_others_raise_it),
         TEST(accesses_are_counted),
         TEST(bars_that_cannot_be_are_refused),
         TEST(vectors_that_cannot_be_are_refused),
