@@ -69,6 +69,12 @@ static void the_list_has_the_names_that_others_rely_on(void **state)
         "virtio_net.hub_frames_per_s",
         "virtio_net.burst_vs_single_kick",
         "virtio_net.qtest_ops_per_million_frames",
+        "ptnet.vale_frames_per_s",
+        "ptnet.pipe_frames_per_s",
+        "ptnet.kicks_per_million",
+        "ptnet.interrupts_per_million",
+        "ptnet.tso_gbit_per_s",
+        "ptnet.transactions_per_s",
     };
     g_autofree char *out = NULL;
     g_autofree char *err = NULL;

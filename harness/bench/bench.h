@@ -83,7 +83,7 @@ struct bench_group {
 };
 
 extern const struct bench_group bench_qtest, bench_qtest_loaded, bench_memory, bench_start,
-    bench_virtio_net, bench_vale, bench_pipe;
+    bench_virtio_net, bench_vale, bench_pipe, bench_ptnet;
 /* All of them, ended by NULL. */
 extern const struct bench_group *const bench_groups[];
 
