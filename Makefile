@@ -94,13 +94,19 @@ $(BUILD)/lua:
 	@mkdir -p $(@D)
 	@ln -sfn $(CURDIR)/scenarios/lib $@
 
+# ---- the program inside a guest that boots: static, it is all there is but busybox ----
+$(BUILD)/images/guest/ptnet: $(call objects,$(wildcard images/guest/*.c)) $(CLIENT_LIB)
+	$(call say,LD)$(CC) $(LDFLAGS) -static -o $@ $^ $$(pkg-config --static --libs glib-2.0) 2>$@.log || \
+	    { cat $@.log; exit 1; } # its warnings are about looking users up, which nobody does here
+
 # ---- what people type ----
-.PHONY: help demo check bench lint
+.PHONY: help demo check bench lint guest
 help:
 	@echo 'make demo       drive a stock QEMU with real traffic, no guest (installs what is missing)'
 	@echo 'make check      prove it: unit tests, scenarios, register baselines, installation'
 	@echo 'make            build $(BUILD)/ringlab and the libraries'
 	@echo 'make bench      measure'
+	@echo 'make guest      a guest that boots, which make check then tries the devices in'
 	@echo 'make lint       clang-tidy, cppcheck, clang-format, shellcheck, who may include whom'
 	@echo 'make install    to $$(DESTDIR)$$(PREFIX), now $(DESTDIR)$(PREFIX); uninstall takes it away'
 	@echo 'make clean      remove what was built'
@@ -124,14 +130,21 @@ CHECKS     = $(TESTS) $(sort $(wildcard ci/test_*.sh)) '$(BUILD)/ringlab regs ch
 # What the scripts below ask for; they are no part of this make.
 CHECK_ENV  = BUILD=$(BUILD) SANITIZE=$(SANITIZE) CC='$(CC)' env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS
 
+# A guest that boots, for ci/test_attach.sh: fetches Debian's kernel.
+guest:
+	@ci/deps.sh guest
+	@$(MAKE) --no-print-directory $(IN_PARALLEL) $(BUILD)/images/guest/ptnet
+	@ci/guest.sh $(BUILD)
+
 bench: all
 	@$(BUILD)/ringlab bench
 
 # ---- lint: each file's verdict is kept until it or a header changes ----
-LINT_C     := $(sort $(CLIENT_SRC) $(ABI_SRC) $(MODELS_SRC) $(HARNESS_SRC) harness/main.c $(TEST_SRC))
+LINT_C     := $(sort $(CLIENT_SRC) $(ABI_SRC) $(MODELS_SRC) $(HARNESS_SRC) harness/main.c $(TEST_SRC) \
+                     $(wildcard images/guest/*.c))
 LINT_H     := $(wildcard $(foreach room,models qtest_client harness,$(room)/*.h $(room)/*/*.h))
 LINT_LUA   := $(wildcard scenarios/*.lua scenarios/*/*.lua)
-LINT_SH    := .ci/run $(wildcard ci/*.sh)
+LINT_SH    := .ci/run $(wildcard ci/*.sh) images/guest/init
 
 lint:
 	@ci/deps.sh lint
@@ -199,4 +212,4 @@ uninstall:
 clean:
 	rm -rf build build-*
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) -path $(BUILD)/guest -prune -o -name '*.d' -type f -print 2>/dev/null)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Sees to it that the packages ringlab needs are there. `ci/deps.sh [lint] [capture]`: what building,
-# running and checking need, and what these two need besides. Debian: installs what is missing when it
+# Sees to it that the packages ringlab needs are there. `ci/deps.sh [lint] [capture] [guest]`: what
+# building, running and checking need, and what these need besides. Debian: installs what is missing when it
 # may (root, or sudo without a password), else prints the one command and fails. Elsewhere: looks for
 # the programs and libraries themselves and says what is not there. Two at once wait for each other.
 set -eu
@@ -21,8 +21,12 @@ for group in "$@"; do
         packages="$packages iproute2 iputils-ping ethtool curl python3"
         programs="$programs ip ping ethtool curl python3"
         ;;
+    guest)
+        packages="$packages pciutils xz-utils"
+        programs="$programs lspci xz"
+        ;;
     *)
-        echo "ci/deps.sh: unknown group '$group': lint and capture are there" >&2
+        echo "ci/deps.sh: unknown group '$group': lint, capture and guest are there" >&2
         exit 2
         ;;
     esac

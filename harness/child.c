@@ -84,14 +84,16 @@ static _Noreturn void become(const struct plan *plan)
     if (getppid() != plan->parent)
         _exit(1);
     /* Ctrl-C in the terminal is for us, who then end the child in order. */
-    ok = ok && setpgid(0, 0) == 0;
+    ok = ok && (o->is_users || setpgid(0, 0) == 0);
     for (int sig = 1; sig < NSIG; sig++)
         signal(sig, SIG_DFL);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    ok = ok && fchdir(plan->cwd_fd) == 0;
-    ok = ok && dup2(plan->null_fd, STDIN_FILENO) >= 0;
+    if (!o->is_users) {
+        ok = ok && fchdir(plan->cwd_fd) == 0;
+        ok = ok && dup2(plan->null_fd, STDIN_FILENO) >= 0;
+    }
     ok = ok && dup2(o->stdout_fd, STDOUT_FILENO) >= 0;
     ok = ok && dup2(o->stderr_fd, STDERR_FILENO) >= 0;
     if (ok) {

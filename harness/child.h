@@ -24,6 +24,8 @@ struct child_options {
     const int *inherit_fds;  /* kept open under the same number, besides 0, 1 and 2 */
     unsigned n_inherit_fds;
     int stdout_fd, stderr_fd; /* become its 1 and 2; stdin is /dev/null */
+    bool is_users; /* a program of the user's: it keeps our terminal, stdin and working folder, and
+                      the signals that the terminal sends reach it too */
 };
 
 /* Starts it. SIGKILL reaches it when the calling thread ends, however that happens. Errors are

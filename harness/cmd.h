@@ -49,5 +49,6 @@ int cmd_probe(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_regs(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_attach(int argc, char **argv);
 
 #endif

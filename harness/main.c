@@ -13,6 +13,8 @@ static const struct command commands[] = {
     {"run", "FILE|DIR...", "run scenarios; TAP on stdout, JUnit and JSON under results/", cmd_run},
     {"regs", "snapshot|diff|check ...", "register semantics as text, compared with a baseline",
      cmd_regs},
+    {"attach", "DEVICE... -- QEMU-COMMAND...", "modelled devices for a QEMU of your own",
+     cmd_attach},
     {"bench", "[NAME...]", "measure; --json for machines", cmd_bench},
     {NULL, NULL, NULL, NULL},
 };

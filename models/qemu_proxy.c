@@ -278,6 +278,8 @@ struct qemu_proxy *qemu_proxy_new(struct pci_model *model, int fd,
     p->fd = fd;
     p->deadline_ms = options && options->deadline_ms ? options->deadline_ms : DEFAULT_DEADLINE_MS;
     p->hidden_bars = options ? options->late_bars : 0;
+    p->bar_accessed = options ? options->bar_accessed : NULL;
+    p->data = options ? options->data : NULL;
     p->has_ended = fd < 0;
     p->dma = pci_dma_new();
     pci_model_set_dma(model, p->dma);

@@ -27,6 +27,10 @@ struct qemu_proxy_options {
      * QEMU then never decodes it, but firmware and guest give it an address, where something else
      * may be laid: an ivshmem device with the same memory, at the speed of memory. */
     uint8_t late_bars;
+    /* Called before each access to a BAR is carried out, in the device's thread, while QEMU waits
+     * for it without its big lock: qtest commands are answered meanwhile. NULL: nobody. */
+    void (*bar_accessed)(void *data);
+    void *data;
 };
 
 struct qemu_proxy_stats {

@@ -109,10 +109,14 @@ static enum answer config_write(struct qemu_proxy *p, const struct qemu_proxy_co
 
 /* ---- BARs ---- */
 
+/* Also tells whoever wants to know of the access. */
 static bool check_bar(struct qemu_proxy *p, const struct qemu_proxy_bar *b)
 {
-    if (b->size == 1 || b->size == 2 || b->size == 4)
+    if (b->size == 1 || b->size == 2 || b->size == 4) {
+        if (p->bar_accessed)
+            p->bar_accessed(p->data);
         return true;
+    }
     qemu_proxy_say_why(p, "QEMU asked for %u bytes of a BAR", b->size);
     return false;
 }

@@ -21,6 +21,8 @@ struct qemu_proxy {
     /* of the serving thread */
     struct qemu_proxy_memory *memory;
     uint8_t hidden_bars; /* late ones, until the first reset */
+    void (*bar_accessed)(void *data);
+    void *data;
 
     int fd;
     bool has_threads;
