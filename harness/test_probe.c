@@ -117,6 +117,50 @@ static void a_device_behind_a_root_port_is_found(void **state)
     probe_free(probe);
 }
 
+/* ---- ringlab's own models ---- */
+
+static char *probe_ptnet(enum machine_board board)
+{
+    static const char *const devices[] = {"ptnet-pci,id=pt,mac=02:00:00:00:00:09", NULL};
+    struct probe *probe = probe_ok(&(struct probe_options){.board = board, .devices = devices});
+    assert_string_equal(find(probe, "pt")->name, "ptnet-pci");
+    char *text = print(probe, print_plain);
+    probe_free(probe);
+    return text;
+}
+
+static void a_ptnet_and_its_memdev_are_decoded_as_any_device_on_pc(void **state)
+{
+    (void)state;
+    g_autofree char *text = probe_ptnet(MACHINE_PC);
+    assert_has(text, "00:04.0  1b36:000d  ptnet-pci        Ethernet controller\n");
+    assert_has(text, "  1b36:000c  ptnetmap-memdev  device without a class\n");
+    assert_has(text, "\n00:04.0  ptnet-pci  id pt\n"
+                     "  device      1b36:000d revision 00, netmap passthrough network device\n"
+                     "  class       020000, Ethernet controller\n"
+                     "  interrupt   INTA#\n"
+                     "  BAR 0       I/O ports                       256 B at 0x1000\n"
+                     "  BAR 2       32-bit memory                   4 KiB at 0xe0000000\n"
+                     "  cap 0x11    MSI-X, 2 vectors                      at 0x40  "
+                     "registers: msix\n");
+    assert_has(text, "\n    0-1      0x00000000       0x00000000             0x00000000    "
+                     "0x00000001\n");
+    assert_has(text, "\n    0x008  MAC_LO        ro    0x00000009  MAC address, bytes 2..5, ");
+    assert_has(text, "\n    0x00c  MAC_HI        ro    0x00000200  ");
+    assert_has(text, "\n    0x01c  NUM_TX_RINGS  ro    0x00000001  transmit rings\n");
+    assert_has(text, "\n  BAR 1       32-bit memory, prefetchable    64 MiB at 0xe4000000\n");
+    assert_has(text, "\n    0x008  MEMID             ro    0x0000");
+}
+
+static void a_ptnet_and_its_memdev_are_decoded_as_any_device_on_q35(void **state)
+{
+    (void)state;
+    g_autofree char *text = probe_ptnet(MACHINE_Q35);
+    assert_has(text, "00:04.0  1b36:000d  ptnet-pci         Ethernet controller\n");
+    assert_has(text, "00:05.0  1b36:000c  ptnetmap-memdev   device without a class\n");
+    assert_has(text, "\n    0x00c  MAC_HI        ro    0x00000200  ");
+}
+
 /* ---- text ---- */
 
 static void a_virtio_device_is_decoded_to_the_field(void **state)
@@ -298,6 +342,8 @@ int main(void)
         cmocka_unit_test(all_shows_the_registers_of_the_machine_itself),
         cmocka_unit_test(devices_asked_for_are_found_by_their_ids_and_enabled),
         cmocka_unit_test(a_device_behind_a_root_port_is_found),
+        cmocka_unit_test(a_ptnet_and_its_memdev_are_decoded_as_any_device_on_pc),
+        cmocka_unit_test(a_ptnet_and_its_memdev_are_decoded_as_any_device_on_q35),
         cmocka_unit_test(a_virtio_device_is_decoded_to_the_field),
         cmocka_unit_test(every_register_of_every_block_is_shown),
         cmocka_unit_test(a_terminal_gets_escape_sequences),
