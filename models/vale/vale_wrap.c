@@ -23,15 +23,22 @@ struct nm_kring *vale_wrapped_hw(const struct nm_kring *kring)
 
 /* ---- the NIC's transmit rings: receive rings of the switch ---- */
 
-/* Hands over what was published, and takes back what was sent. Both rings are ours. */
-static void transmit(struct nm_kring *kring, struct nm_kring *hw, int flags)
+/* Hands over what was published. Both rings are ours. */
+static void transmit(const struct nm_kring *kring, struct nm_kring *hw, int flags)
 {
     hw->rhead = hw->rcur = atomic_load_explicit(&kring->hwtail, memory_order_acquire);
     if (hw->sync(hw, flags) == 0) {
         nm_sync_finalize(hw);
     }
+}
+
+/* What was sent is room again. Under the lock, so that what is seen of hwtail never goes back. */
+static void reclaim(struct nm_kring *kring, struct nm_kring *hw)
+{
+    pthread_spin_lock(&kring->lease_lock);
     uint32_t tail = atomic_load_explicit(&hw->hwtail, memory_order_acquire);
     vale_queue_release(kring, nm_next(tail, hw->num_slots));
+    pthread_spin_unlock(&kring->lease_lock);
 }
 
 void vale_wrapped_transmit(struct nm_kring *kring, int flags)
@@ -47,6 +54,7 @@ void vale_wrapped_transmit(struct nm_kring *kring, int flags)
         /* who found the ring taken has left the work to us */
         atomic_thread_fence(memory_order_seq_cst);
     }
+    reclaim(kring, hw);
 }
 
 /* Nobody binds these rings: what they show is for senders only. */

@@ -31,7 +31,7 @@ static bool receive(struct nm_kring *kring)
         return false;
     }
     kring->hwcur = hw->rhead;
-    kring->rhead = kring->rcur = atomic_load_explicit(&hw->hwtail, memory_order_acquire);
+    kring->rhead = kring->rcur = nm_kr_tail(hw);
     vale_txsync(kring, 0);
     hw->rhead = hw->rcur = kring->hwcur;
     bool had_some = hw->rhead != before;
