@@ -50,10 +50,11 @@ void nm_waiters_wake(struct nm_waiters *w, struct nm_kring *kring);
 enum nm_kr_state { NM_KR_FREE, NM_KR_BUSY, NM_KR_STOPPED, NM_KR_BUSY_STOPPED };
 
 enum {
-    NKR_EXCLUSIVE = 0x1, /* bound by one file alone */
-    NKR_FAKE = 0x2,      /* no application binds it: its slots point to buffer 0 */
-    NKR_NEEDRING = 0x4,  /* is to have a netmap_ring though nobody binds it (pipe peers) */
-    NKR_NOINTR = 0x10,   /* a VALE polling thread looks at it */
+    NKR_EXCLUSIVE = 0x1,   /* bound by one file alone */
+    NKR_FAKE = 0x2,        /* no application binds it: its slots point to buffer 0 */
+    NKR_NEEDRING = 0x4,    /* is to have a netmap_ring though nobody binds it (pipe peers) */
+    NKR_NO_INDIRECT = 0x8, /* its application is a guest: what it calls an address is none here */
+    NKR_NOINTR = 0x10,     /* a VALE polling thread looks at it */
     NKR_PENDINTR = 0x20,
 };
 

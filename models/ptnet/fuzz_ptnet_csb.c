@@ -180,8 +180,7 @@ static void write_slot(struct guest *g, struct input *in)
 
     slot->buf_idx = take_index(in, 4098);
     slot->len = (uint16_t)take_index(in, 2048);
-    /* an indirect buffer is at any address of this process, and may be: that is no finding */
-    slot->flags = (uint16_t)(take(in, 2) & ~NS_INDIRECT);
+    slot->flags = (uint16_t)take(in, 2);
     slot->ptr = take(in, 4);
 }
 

@@ -55,6 +55,16 @@ int ptnet_backend_set_header(struct ptnet_backend *b, uint32_t len)
 
 /* ---- life ---- */
 
+/* Whether addresses in slots (NS_INDIRECT) are followed: a guest's would be the host's memory. */
+static void follow_addresses(struct nm_file *file, bool are_followed)
+{
+    for (unsigned i = file->first[NM_TX]; i < file->last[NM_TX]; i++) {
+        uint8_t *flags = &file->na->krings[NM_TX][i].flags;
+
+        *flags = (uint8_t)(are_followed ? *flags & ~NKR_NO_INDIRECT : *flags | NKR_NO_INDIRECT);
+    }
+}
+
 bool ptnet_backend_open(struct ptnet_backend *b, struct nm_host *host,
                         const struct ptnet_options *options, GError **error)
 {
@@ -73,6 +83,7 @@ bool ptnet_backend_open(struct ptnet_backend *b, struct nm_host *host,
         ptnet_backend_close(b);
         return false;
     }
+    follow_addresses(b->port->file, false);
     if (try_header(b, NM_VNET_HDR_LEN_12) == 0)
         b->features |= PTNETMAP_F_VNET_HDR;
     return true;
@@ -83,6 +94,7 @@ void ptnet_backend_close(struct ptnet_backend *b)
     if (!b->port)
         return;
     ptnet_backend_stop(b);
+    follow_addresses(b->port->file, true); /* rings of a pipe outlive their user */
     nm_port_close(b->port);
     pthread_mutex_destroy(&b->lock);
     b->port = NULL;

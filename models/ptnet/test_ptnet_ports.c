@@ -170,6 +170,31 @@ static void frames_cross_a_pipe_without_being_copied(void **state)
     }
 }
 
+static void an_address_in_a_slot_is_not_followed_into_the_host(void **state)
+{
+    struct bed *bed = *state;
+    struct guest *a = boot(bed, 0, "vale0:a"), *b = boot(bed, 1, "vale0:b");
+    uint8_t secret[FRAME_BYTES], got[2048];
+    uint32_t index;
+
+    create(a);
+    create(b);
+    make_frame(secret, 0xff, 1, 0x99);
+    struct netmap_slot *slot = &nm_txring(a->nifp, 0)->slot[0];
+    slot->flags = NS_INDIRECT;
+    slot->len = FRAME_BYTES;
+    slot->ptr = (uintptr_t)secret;
+    publish(a, 0, 1);
+    while (ptnet_step(a->pt) | ptnet_step(b->pt)) {
+    }
+    assert_int_equal(a->ktoa[0].hwcur, 1);
+    assert_int_equal(receive_frame(b, 0, got, &index), 0);
+    send_frame(a, 0, secret, FRAME_BYTES);
+    while (ptnet_step(a->pt) | ptnet_step(b->pt)) {
+    }
+    assert_int_equal(receive_frame(b, 0, got, &index), FRAME_BYTES);
+}
+
 static void a_header_is_offered_and_each_length_can_be_had(void **state)
 {
     static const struct {
@@ -272,6 +297,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(frames_cross_a_switch_between_two_guests),
         TEST(frames_cross_a_pipe_without_being_copied),
+        TEST(an_address_in_a_slot_is_not_followed_into_the_host),
         TEST(a_header_is_offered_and_each_length_can_be_had),
         TEST(a_header_stays_in_front_of_frames_between_two_that_have_it),
         TEST(all_thirty_two_kicks_and_vectors_have_their_ring),

@@ -49,7 +49,7 @@ static inline void frag_take(struct vale_frag *frag, const struct nm_kring *krin
         uint64_t ptr = __atomic_load_n(&from->ptr, __ATOMIC_RELAXED);
         if (slot.flags & NS_INDIRECT) {
             frag->data = (const uint8_t *)(uintptr_t)ptr;
-            if (ptr == 0) {
+            if (ptr == 0 || (kring->flags & NKR_NO_INDIRECT)) {
                 frag->data = kring->buf_base;
                 frag->len = 0;
                 frag->flags &= NS_MOREFRAG;
