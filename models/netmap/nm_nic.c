@@ -91,8 +91,10 @@ static int set_active(struct nm_adapter *na, bool active)
     pthread_mutex_lock(&nic->lock);
     nic->is_active = active;
     pthread_mutex_unlock(&nic->lock);
-    nic_arm(nic, &nic->wire); /* for whoever has the frames now: the rings, or the driver */
-    nic_arm(nic, &nic->stack);
+    if (!active) { /* whoever binds rings syncs them, which arms; the driver is to be told */
+        nic_arm(nic, &nic->wire);
+        nic_arm(nic, &nic->stack);
+    }
     return 0;
 }
 

@@ -1,8 +1,6 @@
 #include "models/netmap/test_nm_nic.h"
 
-#include "models/netmap/nm_nic_private.h"
-
-#include <sys/socket.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 /* ---- interfaces ---- */
@@ -449,6 +447,13 @@ static void a_flow_and_its_answers_belong_to_one_ring(void **state)
     assert_int_equal(seen, 0xf);
     make_frame(there, sizeof(there), 0, 0);
     assert_int_equal(nic_hash(there, sizeof(there), 4), 0); /* ARP */
+    for (uint16_t port = 1; port < 20; port++) {            /* only a first fragment has ports */
+        make_frame(there, sizeof(there), 0, port);
+        there[20] = 0x20;
+        make_frame(back, sizeof(back), 0, (uint16_t)(port + 1));
+        back[21] = 9;
+        assert_int_equal(nic_hash(there, sizeof(there), 64), nic_hash(back, sizeof(back), 64));
+    }
 }
 
 /* A port whose flow belongs to that ring of four. */
@@ -524,6 +529,36 @@ static void a_ring_that_nobody_empties_loses_frames_and_the_others_none(void **s
     bed_free(&bed);
 }
 
+static void a_ring_that_is_full_does_not_keep_the_others_asleep(void **state)
+{
+    struct bed bed =
+        bed_new_with((struct nm_host_options){0}, (struct nm_nic_options){.rx_rings = 2}, 2048);
+    struct nm_file *file = bind_to(bed.host, NR_REG_ONE_NIC, 0);
+    struct nm_file *idle = bind_to(bed.host, NR_REG_ONE_NIC, 1);
+    uint32_t len;
+
+    (void)state;
+    for (uint8_t i = 0; i < 10; i++) {
+        assert_int_equal(nm_poll(file, POLLIN), 0);
+        for (unsigned k = 0; k < 20; k++) { /* a queue has room for 16 */
+            feed(bed.wire, 60, 0, port_of_ring(1, 2));
+        }
+        settle(bed.host);
+        assert_true(is_readable(nm_poll_fd(file))); /* is to take over */
+        assert_int_equal(nm_poll(file, POLLIN), 0);
+        settle(bed.host);
+        assert_int_equal(nm_poll(file, POLLIN), 0);
+        feed(bed.wire, 60, i, port_of_ring(0, 2));
+        settle(bed.host);
+        assert_true(is_readable(nm_poll_fd(file)));
+        assert_int_equal(nm_poll(file, POLLIN), POLLIN);
+        assert_int_equal(take(rx_ring(file, 0), &len), i);
+    }
+    nm_close(file);
+    nm_close(idle);
+    bed_free(&bed);
+}
+
 static void a_slot_without_a_buffer_is_an_error_of_its_ring(void **state)
 {
     struct bed bed = bed_new((struct nm_nic_options){0});
@@ -577,7 +612,9 @@ static void a_frame_wakes_only_who_waits_for_its_ring(void **state)
         assert_int_equal(nm_poll(files[0], POLLIN), 0);
         assert_int_equal(nm_poll(files[1], POLLIN), 0);
         feed(bed.wire, 60, (uint8_t)i, port_of_ring(i % 2, 2));
-        assert_int_equal(wait_for(files[i % 2], POLLIN), POLLIN);
+        settle(bed.host);
+        assert_true(is_readable(nm_poll_fd(files[i % 2])));
+        assert_int_equal(nm_poll(files[i % 2], POLLIN), POLLIN);
         assert_int_equal(take(rx_ring(files[i % 2], i % 2), &len), i);
         assert_false(is_readable(nm_poll_fd(files[!(i % 2)])));
     }
@@ -586,36 +623,78 @@ static void a_frame_wakes_only_who_waits_for_its_ring(void **state)
     bed_free(&bed);
 }
 
-static void a_wire_that_has_ended_is_not_watched_any_more(void **state)
+static void who_finds_frames_of_another_ring_wakes_its_owner(void **state)
 {
-    struct nm_host *host = nm_host_new(&(struct nm_host_options){.buf_num = 4096}, NULL);
-    uint8_t message[64] = {0, 0, 0, 60};
-    int fds[2];
-    uint32_t len;
+    struct bed bed = bed_new((struct nm_nic_options){.rx_rings = 2});
+    struct nm_file *files[] = {bind_to(bed.host, NR_REG_ONE_NIC, 0),
+                               bind_to(bed.host, NR_REG_ONE_NIC, 1)};
+    struct nm_nic *nic = g_hash_table_lookup(bed.host->nics, "em0");
 
     (void)state;
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-    struct backend *stream = backend_stream_from_fd(fds[0], NULL);
-    assert_int_equal(new_with(host, (struct nm_nic_options){.name = "em0", .wire = stream}), 0);
-    struct nm_file *file = bind_to(host, NR_REG_ALL_NIC, 0);
-    make_frame(message + 4, 60, 5, 0);
-    assert_int_equal(write(fds[1], message, sizeof(message)), 64);
-    close(fds[1]);
-    assert_int_equal(wait_for(file, POLLIN), POLLIN);
-    assert_int_equal(take(rx_ring(file, 0), &len), 5);
-    assert_int_equal(nm_poll(file, POLLIN), 0);
-    assert_true(stream->is_ended);
-    /* its end stays readable: armed for ever, it would make the thread turn for ever */
-    struct nm_nic *nic = g_hash_table_lookup(host->nics, "em0");
-    const int64_t deadline = g_get_monotonic_time() + DEADLINE_MS * 1000;
-    while (atomic_load(&nic->wire.is_armed)) { /* since before it ended */
-        assert_true(g_get_monotonic_time() < deadline);
+    assert_int_equal(nm_poll(files[1], POLLIN), 0);
+    settle(bed.host);
+    pthread_mutex_lock(&nic->lock); /* the thread sees nothing of it */
+    feed(bed.wire, 60, 1, port_of_ring(1, 2));
+    assert_int_equal(nm_poll(files[0], POLLIN), 0);
+    assert_true(is_readable(nm_poll_fd(files[1])));
+    pthread_mutex_unlock(&nic->lock);
+    assert_int_equal(nm_poll(files[1], POLLIN), POLLIN);
+    nm_close(files[0]);
+    nm_close(files[1]);
+    bed_free(&bed);
+}
+
+/* A wire whose descriptor stays readable although it has ended. */
+struct ended {
+    struct backend b;
+    _Atomic unsigned n_receives;
+};
+
+static unsigned ended_send(struct backend *b, const struct backend_frame *frames, unsigned n)
+{
+    (void)b, (void)frames;
+    return n;
+}
+
+static unsigned ended_receive(struct backend *b, struct backend_frame *frames, unsigned n)
+{
+    (void)frames, (void)n;
+    b->is_ended = true;
+    ((struct ended *)b)->n_receives++;
+    return 0;
+}
+
+static void ended_free(struct backend *b)
+{
+    close(b->fd);
+}
+
+static void a_wire_that_has_ended_is_not_watched_any_more(void **state)
+{
+    static const struct backend_ops ops = {"ended", ended_send, ended_receive, ended_free};
+
+    (void)state;
+    for (uint16_t n_rings = 1; n_rings <= 2; n_rings++) {
+        struct ended ended = {.b = {.ops = &ops, .fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK)}};
+        struct nm_host *host = nm_host_new(&(struct nm_host_options){.buf_num = 8192}, NULL);
+        assert_int_equal(
+            new_with(host,
+                     (struct nm_nic_options){.name = "em0", .wire = &ended.b, .rx_rings = n_rings}),
+            0);
+        struct nm_file *file = bind_to(host, NR_REG_ALL_NIC, 0);
+        assert_int_equal(nm_poll(file, POLLIN), 0);
+        settle(host);
+        assert_int_equal(nm_poll(file, POLLIN), 0);
+        settle(host);
+        const unsigned n_receives = ended.n_receives;
+        settle(host);
+        assert_int_equal(ended.n_receives, n_receives);
+        assert_false(is_readable(nm_poll_fd(file)));
+        nm_close(file);
+        settle(host);
+        assert_int_equal(ended.n_receives, n_receives);
+        nm_host_free(host);
     }
-    assert_int_equal(nm_poll(file, POLLIN), 0);
-    assert_false(atomic_load(&nic->wire.is_armed));
-    nm_close(file);
-    assert_false(atomic_load(&nic->wire.is_armed));
-    nm_host_free(host);
 }
 
 static void a_source_without_end_waits_for_its_first_reader(void **state)
@@ -631,8 +710,10 @@ static void a_source_without_end_waits_for_its_first_reader(void **state)
     struct nm_file *file = bind_to(host, NR_REG_ALL_NIC, 0);
     assert_int_equal(wait_for(file, POLLIN), POLLIN);
     nm_close(file);
+    settle(host);
     assert_true(nm_nic_info(host, "em0", &info));
     const uint64_t received = info.wire.received;
+    settle(host);
     assert_true(nm_nic_info(host, "em0", &info));
     assert_int_equal(info.wire.received, received);
     nm_host_free(host);
@@ -701,9 +782,11 @@ int main(void)
         cmocka_unit_test(a_flow_and_its_answers_belong_to_one_ring),
         cmocka_unit_test(each_flow_comes_to_its_ring),
         cmocka_unit_test(a_ring_that_nobody_empties_loses_frames_and_the_others_none),
+        cmocka_unit_test(a_ring_that_is_full_does_not_keep_the_others_asleep),
         cmocka_unit_test(a_slot_without_a_buffer_is_an_error_of_its_ring),
         cmocka_unit_test(who_waits_for_a_frame_is_woken_by_it),
         cmocka_unit_test(a_frame_wakes_only_who_waits_for_its_ring),
+        cmocka_unit_test(who_finds_frames_of_another_ring_wakes_its_owner),
         cmocka_unit_test(a_wire_that_has_ended_is_not_watched_any_more),
         cmocka_unit_test(a_source_without_end_waits_for_its_first_reader),
         cmocka_unit_test(the_files_of_a_removed_interface_are_told),

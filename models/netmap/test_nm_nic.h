@@ -6,7 +6,7 @@
 #define RINGLAB_TEST_NM_NIC_H
 
 #include "models/backend/backend.h"
-#include "models/netmap/netmap.h"
+#include "models/netmap/nm_nic_private.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -204,6 +204,22 @@ static inline bool is_readable(int fd)
     struct pollfd p = {.fd = fd, .events = POLLIN};
 
     return poll(&p, 1, 0) == 1;
+}
+
+/* Until the NIC's thread has done what was to be done. */
+static inline void settle(struct nm_host *host)
+{
+    struct nm_nic *nic = g_hash_table_lookup(host->nics, "em0");
+    const int64_t deadline = g_get_monotonic_time() + DEADLINE_MS * 1000;
+
+    for (int i = 0; i < 3; i++) { /* events that came with this one are dealt with by the next */
+        nic_wake_thread(nic);
+        while (is_readable(nic->event_fd)) {
+            assert_true(g_get_monotonic_time() < deadline);
+        }
+    }
+    pthread_mutex_lock(&nic->lock);
+    pthread_mutex_unlock(&nic->lock);
 }
 
 static inline struct nm_nic_info info_of(struct bed *bed)

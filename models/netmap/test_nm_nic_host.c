@@ -3,8 +3,6 @@
  */
 #include "models/netmap/test_nm_nic.h"
 
-#include "models/netmap/nm_nic_private.h"
-
 /* ---- host rings ---- */
 
 static void what_is_put_into_a_host_ring_reaches_the_stack(void **state)
@@ -84,6 +82,44 @@ static void the_stack_uses_the_wire_while_netmap_does_not_transmit(void **state)
     bed_free(&bed);
 }
 
+static void a_host_ring_alone_gets_nothing_of_what_the_stack_sends(void **state)
+{
+    struct nm_host *host = nm_host_new(&(struct nm_host_options){.buf_num = 8192}, NULL);
+    struct nm_nic_options o = {.name = "em0"}; /* without a wire, where it would go to */
+    struct backend *stack;
+    uint32_t len;
+
+    (void)state;
+    assert_true(backend_cable_new(16, 2048, &o.stack, &stack, NULL));
+    assert_true(nm_nic_new(host, &o, NULL));
+    struct nm_file *file = bind_to(host, NR_REG_SW, 0);
+    feed(stack, 60, 1, 0);
+    assert_int_equal(nm_poll(file, POLLIN), 0);
+    nm_close(file);
+    file = bind_to(host, NR_REG_NIC_SW, 0);
+    assert_int_equal(nm_poll(file, POLLIN), POLLIN);
+    assert_int_equal(take(rx_ring(file, 1), &len), 1);
+    nm_close(file);
+    nm_host_free(host);
+    backend_free(stack);
+}
+
+static void a_frame_longer_than_a_buffer_never_takes_two_slots_of_a_host_ring(void **state)
+{
+    struct bed bed = bed_new((struct nm_nic_options){.tx_rings = 2});
+    struct nm_file *file = bind_to(bed.host, NR_REG_NIC_SW, 0);
+    uint32_t len;
+
+    (void)state;
+    feed(bed.stack, 2049, 1, 0);
+    feed(bed.stack, 2048, 2, 0);
+    assert_int_equal(wait_for(file, POLLIN), POLLIN);
+    assert_int_equal(take(rx_ring(file, 1), &len), 2);
+    assert_int_equal(info_of(&bed).stack.dropped_rx, 1);
+    nm_close(file);
+    bed_free(&bed);
+}
+
 static void a_request_chooses_the_number_of_host_rings(void **state)
 {
     struct bed bed = bed_new((struct nm_nic_options){.tx_rings = 2});
@@ -139,9 +175,28 @@ static void an_interface_that_nobody_has_open_connects_wire_and_stack(void **sta
         assert_int_equal(draw_waiting(bed.wire, &len), i + 1);
         assert_int_equal(len, 1514);
     }
-    nm_close(bind_to(bed.host, NR_REG_ALL_NIC, 0));
-    feed(bed.wire, 60, 7, 0); /* and again after the last one closed it */
-    assert_int_equal(draw_waiting(bed.stack, &len), 7);
+    bed_free(&bed);
+}
+
+/* Rings that are full leave both sides unwatched. */
+static void what_is_left_when_the_last_one_closes_it_goes_on(void **state)
+{
+    struct bed bed = bed_new((struct nm_nic_options){0});
+    struct nm_file *file = bind_to(bed.host, NR_REG_NIC_SW, 0);
+    uint32_t len;
+
+    (void)state;
+    for (uint8_t i = 0; i < 16; i++) {
+        feed(bed.wire, 60, i, 0);
+        feed(bed.stack, 60, i, 0);
+    }
+    assert_int_equal(nm_poll(file, POLLIN), POLLIN);
+    assert_int_equal(nm_ring_space(rx_ring(file, 0)), 15);
+    assert_int_equal(nm_ring_space(rx_ring(file, 1)), 15);
+    settle(bed.host);
+    nm_close(file);
+    assert_int_equal(draw_waiting(bed.stack, &len), 15);
+    assert_int_equal(draw_waiting(bed.wire, &len), 15);
     bed_free(&bed);
 }
 
@@ -464,8 +519,11 @@ int main(void)
         cmocka_unit_test(a_stack_that_takes_nothing_never_makes_a_host_ring_wait),
         cmocka_unit_test(what_the_stack_sends_comes_out_of_the_host_ring),
         cmocka_unit_test(the_stack_uses_the_wire_while_netmap_does_not_transmit),
+        cmocka_unit_test(a_host_ring_alone_gets_nothing_of_what_the_stack_sends),
+        cmocka_unit_test(a_frame_longer_than_a_buffer_never_takes_two_slots_of_a_host_ring),
         cmocka_unit_test(a_request_chooses_the_number_of_host_rings),
         cmocka_unit_test(an_interface_that_nobody_has_open_connects_wire_and_stack),
+        cmocka_unit_test(what_is_left_when_the_last_one_closes_it_goes_on),
         cmocka_unit_test(frames_of_a_ring_that_nobody_has_go_to_the_stack),
         cmocka_unit_test(marked_frames_of_the_wire_go_to_the_stack),
         cmocka_unit_test(without_the_rings_flag_a_mark_means_nothing),
