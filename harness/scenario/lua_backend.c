@@ -4,12 +4,15 @@
  */
 #include "harness/scenario/lua_host.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 enum { MAX_BURST = 1024, DEFAULT_WAIT_MS = 2000 };
 
-enum kind { NOTHING, SOURCE, CABLE, TAP, PCAP, PCAP_WRITER };
+enum kind { NOTHING, SOURCE, CABLE, TAP, PCAP, PCAP_WRITER, NETNS_TAP, NETDEV };
 
 /* What the two ends of a cable share: the end that was not asked for first waits here. */
 struct cable {
@@ -28,10 +31,12 @@ struct lua_backend {
     uint64_t n_frames;
     struct backend_pcap_options pcap;
     struct cable *cable;
-    unsigned end;           /* of the cable */
-    struct backend *made;   /* valid in `generation`, until taken */
+    unsigned end;         /* of the cable */
+    struct lua_netns *ns; /* NETNS_TAP, with `address`; kept alive by uservalue 1 */
+    char *address;
+    struct lua_machine *machine; /* NETDEV of this id; kept alive by uservalue 1 */
+    bool is_stream;
     struct sc_owned *owned; /* what keeps `made` */
-    bool is_taken;
 };
 
 static struct lua_backend *check(lua_State *L)
@@ -41,7 +46,7 @@ static struct lua_backend *check(lua_State *L)
 
 static struct lua_backend *push_handle(lua_State *L, enum kind kind)
 {
-    struct lua_backend *b = sc_new(L, LUA_BACKEND, sizeof(*b), 0);
+    struct lua_backend *b = sc_new(L, LUA_BACKEND, sizeof(*b), 1);
 
     b->sc = sc_of(L);
     b->kind = kind;
@@ -145,6 +150,47 @@ static int l_pcap_writer(lua_State *L)
     return 1;
 }
 
+void sc_push_netns_tap(lua_State *L, struct lua_netns *ns, int ns_index, const char *name,
+                       const char *address)
+{
+    ns_index = lua_absindex(L, ns_index);
+    struct lua_backend *b = push_handle(L, NETNS_TAP);
+
+    lua_pushvalue(L, ns_index);
+    lua_setiuservalue(L, -2, 1);
+    b->ns = ns;
+    b->text = g_strdup(name);
+    b->address = g_strdup(address);
+}
+
+/* m:netdev(id, "stream"|"dgram") -> the wire at the other end of QEMU's -netdev of that id */
+int sc_machine_netdev(lua_State *L)
+{
+    static const char *const kinds[] = {"stream", "dgram", NULL};
+    struct lua_machine *m = sc_check(L, 1, LUA_MACHINE);
+    const char *id = luaL_checkstring(L, 2);
+    bool is_stream = luaL_checkoption(L, 3, "stream", kinds) == 0;
+
+    if (m->sc->in_test && m->generation == m->sc->generation) {
+        return luaL_error(L, "machine '%s' is in use already: declare its netdevs before", m->name);
+    }
+    struct lua_backend *b = push_handle(L, NETDEV);
+    b->text = g_strdup(id);
+    b->is_stream = is_stream;
+    b->machine = m;
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, 1);
+    lua_getiuservalue(L, 1, 1); /* the machine keeps it alive, too */
+    lua_pushvalue(L, -2);
+    lua_setfield(L, -2, id);
+    lua_pop(L, 1);
+    g_ptr_array_add(m->netdevs, b);
+    if (!m->sc->in_test) {
+        m->n_netdevs_loaded = m->netdevs->len;
+    }
+    return 1;
+}
+
 static void cable_unref(struct cable *c)
 {
     if (c && --c->refs == 0) {
@@ -157,6 +203,7 @@ static int l_gc(lua_State *L)
     struct lua_backend *b = lua_touserdata(L, 1);
 
     g_free(g_steal_pointer(&b->text));
+    g_free(g_steal_pointer(&b->address));
     cable_unref(g_steal_pointer(&b->cable));
     sc_owned_unref(g_steal_pointer(&b->owned));
     return 0;
@@ -183,7 +230,6 @@ static void own(struct lua_backend *b, struct backend *made)
     sc_owned_unref(g_steal_pointer(&b->owned));
     b->owned = sc_own(b->sc, NULL, "this wire", free_backend, slot);
     b->generation = b->sc->generation;
-    b->is_taken = false;
 }
 
 /* The end that nobody has asked for goes with the test. */
@@ -215,7 +261,7 @@ static struct backend *cable_end(struct lua_backend *b, GError **error)
     return g_steal_pointer(&c->ends[b->end]);
 }
 
-static struct backend *make(struct lua_backend *b, GError **error)
+static struct backend *make(lua_State *L, struct lua_backend *b, GError **error)
 {
     switch (b->kind) {
     case SOURCE:
@@ -228,9 +274,58 @@ static struct backend *make(struct lua_backend *b, GError **error)
         return backend_pcap_new(b->text, &b->pcap, error);
     case PCAP_WRITER:
         return backend_pcap_writer_new(b->text, error);
+    case NETNS_TAP:
+        return sc_netns_tap(L, b->ns, b->text, b->address);
     default:
         return backend_null_new();
     }
+}
+
+/* QEMU inherits its end; a machine connects once per test, so one that is started again finds
+ * nobody there. */
+static bool connect_netdev(struct lua_backend *b, GError **error)
+{
+    struct lua_machine *m = b->machine;
+    int pair[2];
+
+    if (socketpair(AF_UNIX, (b->is_stream ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC, 0, pair) <
+        0) {
+        g_set_error(error, BACKEND_ERROR, errno, "a socket pair: %s", g_strerror(errno));
+        return false;
+    }
+    g_array_append_val(m->far_fds, pair[1]);
+    struct backend *made = b->is_stream ? backend_stream_from_fd(pair[0], error)
+                                        : backend_dgram_from_fd(pair[0], error);
+    if (!made) {
+        return false;
+    }
+    own(b, made);
+    g_autofree char *value =
+        b->is_stream
+            ? g_strdup_printf("stream,id=%s,server=off,addr.type=fd,addr.str=%d", b->text, pair[1])
+            : g_strdup_printf("dgram,id=%s,local.type=fd,local.str=%d", b->text, pair[1]);
+    const char *args[] = {"-netdev", value, NULL};
+    return session_machine_inherit(m->machine, pair[1], error) &&
+           session_machine_add_args(m->machine, args, error);
+}
+
+void sc_connect_netdevs(lua_State *L, struct lua_machine *m)
+{
+    GError *error = NULL;
+
+    for (guint i = 0; i < m->netdevs->len; i++) {
+        if (!connect_netdev(m->netdevs->pdata[i], &error)) {
+            sc_raise(L, error);
+        }
+    }
+}
+
+void sc_close_netdevs(struct lua_machine *m)
+{
+    for (guint i = 0; i < m->far_fds->len; i++) {
+        close(g_array_index(m->far_fds, int, i));
+    }
+    g_array_set_size(m->far_fds, 0);
 }
 
 /* The instance; NULL: an interface has taken it. */
@@ -240,8 +335,11 @@ static struct backend **instance(lua_State *L, struct lua_backend *b)
 
     sc_need_test(L, "a wire");
     sc_need_made_in(L, b->made_in, "this wire");
+    if (b->kind == NETDEV) {
+        sc_machine(L, b->machine); /* connects its netdevs */
+    }
     if (b->generation != b->sc->generation) {
-        struct backend *made = make(b, &error);
+        struct backend *made = make(L, b, &error);
         if (!made) {
             sc_raise(L, error);
         }

@@ -600,6 +600,14 @@ static int l_index(lua_State *L)
     return 1;
 }
 
+/* dev:machine() -> the machine it is in */
+static int l_machine(lua_State *L)
+{
+    check(L);
+    lua_getiuservalue(L, 1, 1);
+    return 1;
+}
+
 static int l_tostring(lua_State *L)
 {
     struct lua_device *dev = check(L);
@@ -635,6 +643,7 @@ void sc_open_device(lua_State *L)
         {"msix_vectors", l_msix_vectors},
         {"memory", l_memory},
         {"peer", l_peer},
+        {"machine", l_machine},
         {"memdev", l_memdev},
         {"ivshmem", l_ivshmem},
         {"step", sc_ptnet_step},

@@ -42,8 +42,17 @@ void sc_free_hosts(struct scenario *sc);
 /* A back end's instance for the running test, whose owner the caller becomes; raises if somebody
  * has it already. */
 struct backend *sc_take_backend(lua_State *L, struct lua_backend *b);
-/* A back end made for this test only: owned by the handle until it is taken. */
-void sc_push_backend(lua_State *L, struct backend *backend);
+struct lua_netns;
+/* A TAP in a namespace as a wire, and what makes its instance. */
+void sc_push_netns_tap(lua_State *L, struct lua_netns *ns, int ns_index, const char *name,
+                       const char *address);
+struct backend *sc_netns_tap(lua_State *L, struct lua_netns *ns, const char *name,
+                             const char *address);
+/* Socket netdevs of a machine (m:netdev): connected when it is made, QEMU's ends closed here once
+ * it has them. */
+void sc_connect_netdevs(lua_State *L, struct lua_machine *m);
+void sc_close_netdevs(struct lua_machine *m);
+int sc_machine_netdev(lua_State *L);
 
 /* A new file as a handle; `host_index` is its host's. */
 struct nm_file *sc_push_port(lua_State *L, struct lua_netmap *host, int host_index);
@@ -70,5 +79,6 @@ void sc_open_port(lua_State *L);
 void sc_open_ring(lua_State *L);
 void sc_open_backend(lua_State *L);
 void sc_open_ptnet(lua_State *L);
+void sc_open_netns(lua_State *L);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * machine{...} and its methods.
  */
-#include "harness/scenario/lua_scenario.h"
+#include "harness/scenario/lua_host.h"
 
 #include <inttypes.h>
 #include <signal.h>
@@ -51,6 +51,8 @@ static int l_machine(lua_State *L)
     m->made_in = sc->generation;
     m->args = g_ptr_array_new_with_free_func(g_free);
     m->devices = g_ptr_array_new();
+    m->netdevs = g_ptr_array_new();
+    m->far_fds = g_array_new(FALSE, FALSE, sizeof(int));
     g_ptr_array_add(sc->machines, m);
     const char *name = sc_field_string(L, 1, "name");
     m->name = name ? g_strdup(name) : g_strdup_printf("m%u", sc->machines->len);
@@ -97,6 +99,9 @@ static int l_gc(lua_State *L)
         g_ptr_array_remove(m->sc->machines, m);
         g_ptr_array_unref(g_steal_pointer(&m->args));
         g_ptr_array_unref(g_steal_pointer(&m->devices));
+        g_ptr_array_unref(g_steal_pointer(&m->netdevs));
+        sc_close_netdevs(m);
+        g_array_unref(g_steal_pointer(&m->far_fds));
         g_free(m->name);
         g_free(m->accelerator);
     }
@@ -123,6 +128,7 @@ struct session_machine *sc_machine(lua_State *L, struct lua_machine *m)
         if (!ok) {
             sc_raise(L, error);
         }
+        sc_connect_netdevs(L, m);
     }
     if (!m->machine) {
         luaL_error(L, "machine '%s' could not be made in this test", m->name);
@@ -149,6 +155,7 @@ static struct session_machine *running(lua_State *L, struct lua_machine *m)
         if (!session_machine_start(sm, &error)) {
             sc_raise(L, error);
         }
+        sc_close_netdevs(m);
         m->run++;
         m->is_death_known = false;
         sc_trace_started(m->sc, sm);
@@ -601,6 +608,7 @@ void sc_open_machine(lua_State *L)
         {"device", l_device},
         {"plug", l_plug},
         {"args", l_args},
+        {"netdev", sc_machine_netdev},
         {"pci", l_pci},
         {"functions", l_functions},
         {"read", l_read},

@@ -88,10 +88,12 @@ struct lua_machine {
     bool is_death_known; /* the script killed it, or asked and was told */
     struct session_machine_options options;
     char *name, *accelerator;
-    GPtrArray *args;                       /* char * */
-    GPtrArray *devices;                    /* struct lua_device * */
-    guint n_args_loaded, n_devices_loaded; /* as declared while the file loaded */
-    struct session_machine *machine;       /* valid in `generation` */
+    GPtrArray *args;    /* char * */
+    GPtrArray *devices; /* struct lua_device * */
+    GPtrArray *netdevs; /* struct lua_backend *: lua_backend.c */
+    GArray *far_fds;    /* int: QEMU's ends of these, until it has them */
+    guint n_args_loaded, n_devices_loaded, n_netdevs_loaded; /* as declared while the file loaded */
+    struct session_machine *machine;                         /* valid in `generation` */
 };
 
 /* What a ptnet device is made over. */

@@ -191,6 +191,8 @@ static void forget_declared(struct scenario *sc)
         struct lua_machine *m = sc->machines->pdata[i];
         g_ptr_array_set_size(m->args, (gint)MIN(m->args->len, m->n_args_loaded));
         g_ptr_array_set_size(m->devices, (gint)MIN(m->devices->len, m->n_devices_loaded));
+        g_ptr_array_set_size(m->netdevs, (gint)MIN(m->netdevs->len, m->n_netdevs_loaded));
+        sc_close_netdevs(m);
     }
 }
 

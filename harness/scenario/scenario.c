@@ -178,6 +178,7 @@ static int open_all(lua_State *L)
     sc_open_ring(L);
     sc_open_backend(L);
     sc_open_ptnet(L);
+    sc_open_netns(L);
     lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
     luaL_newlib(L, engine);
     lua_setfield(L, -2, "ringlab.engine");
