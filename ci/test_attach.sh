@@ -32,7 +32,7 @@ said() { # PATTERN
 }
 
 for board in pc q35; do
-    boot "$board" '-n 20000' ptnet-pci,port=vale0:guest --link vale0:far=echo
+    boot "$board" '-t -n 20000' ptnet-pci,port=vale0:guest --link vale0:far=echo
     tap "${board}_the_guest_boots_and_qemu_ends_in_order" $? "$(tail -20 "$work/log")"
     said '^lspci: .*Class 0200: Device 1b36:000d' && said '^lspci: .*Class 00ff: Device 1b36:000c' && said 'MSI-X: Enable. Count=2' &&
         said 'Region 0: I/O ports at [0-9a-f]+ .*\[size=256\]' &&
@@ -44,6 +44,10 @@ for board in pc q35; do
     tap "${board}_frames_go_out_and_come_back" $? "$(grep ^guest "$work/log")"
     said '^guest: [1-9][0-9]* interrupts of the processor'
     tap "${board}_an_interrupt_of_the_model_reaches_the_guests_processor" $? "$(grep ^guest "$work/log")"
+    sed -n 's/^guest: trace //p' "$work/log" >"$work/trace"
+    cmp -s "$work/trace" images/guest/bring_up.trace
+    tap "${board}_the_drivers_register_accesses_are_those_it_makes_outside_a_guest" $? \
+        "$(diff "$work/trace" images/guest/bring_up.trace | head)"
     said '^guest: stopped'
     tap "${board}_the_driver_stops_the_device" $? "$(grep ^guest "$work/log")"
 done

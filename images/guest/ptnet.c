@@ -8,6 +8,7 @@
  */
 #include "models/abi/ptnet.h"
 #include "images/guest/sysfs_machine.h"
+#include "images/guest/trace.h"
 #include "qtest_client/ptnet.h"
 
 #include <inttypes.h>
@@ -42,12 +43,9 @@ static void print_access(void *data, const struct machine_access *access)
     struct pci_device *functions[] = {g->ptnet, g->memdev};
 
     for (unsigned i = 0; i < G_N_ELEMENTS(functions); i++) {
-        const struct pci_block *block;
-        const struct abi_reg *reg;
-        uint32_t index;
-        if (functions[i] && pci_device_decode(functions[i], access, &block, &reg, &index) && reg) {
-            printf("trace %s.%s[%" PRIu32 "] %s 0x%" PRIx64 "\n", block->name, reg->name, index,
-                   access->is_write ? "<-" : "->", access->value);
+        g_autofree char *line = trace_line(functions[i], access);
+        if (line) {
+            printf("trace %s\n", line);
         }
     }
 }
