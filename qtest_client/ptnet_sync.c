@@ -225,7 +225,7 @@ static bool check_alive(struct ptnet_queue *q, GError **error)
 static bool wait_by_polling(struct ptnet_queue *q, unsigned n_slots, int timeout_ms, GError **error)
 {
     const gint64 start = g_get_monotonic_time();
-    gint64 now = start, next_look = start + LIFELINE_US;
+    gint64 next_look = start + LIFELINE_US;
 
     for (;;) {
         for (unsigned i = 0; i < SPINS; i++) {
@@ -236,7 +236,7 @@ static bool wait_by_polling(struct ptnet_queue *q, unsigned n_slots, int timeout
                 return true;
             }
         }
-        now = g_get_monotonic_time();
+        const gint64 now = g_get_monotonic_time();
         if (now - start >= (gint64)timeout_ms * 1000) {
             return fail_timeout(q, n_slots, timeout_ms, error);
         }

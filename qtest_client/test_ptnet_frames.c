@@ -4,6 +4,8 @@
  */
 #include "qtest_client/test_ptnet_rings.h"
 
+#include <pthread.h>
+
 enum { N = 8, HEADER = 12 };
 
 static struct rings_bed bed;
@@ -424,6 +426,90 @@ static void a_slot_that_a_switch_did_not_use_is_no_error(void **state)
     assert_int_equal(q->n_errors, 0);
 }
 
+/* ---- a host that writes anything, at any time ---- */
+
+enum { N_SCRIBBLES = 20000 };
+
+static uint32_t random_of(uint32_t *seed)
+{
+    *seed = *seed * 1664525u + 1013904223u;
+    return *seed >> 8;
+}
+
+/* Half of the values are such as could be. */
+static uint32_t any_value(uint32_t *seed, uint32_t sane)
+{
+    static const uint32_t extremes[] = {0, 1, N - 1, N, N + 1, UINT16_MAX, UINT32_MAX, 0x80000000};
+    uint32_t r = random_of(seed);
+
+    return r & 1 ? (r >> 1) % sane : extremes[(r >> 1) % G_N_ELEMENTS(extremes)];
+}
+
+static void scribble(uint32_t *seed)
+{
+    union ptnet_slot s = {.buf_idx = any_value(seed, RINGS_BUFS),
+                          .len = (uint16_t)any_value(seed, RINGS_BUF_BYTES + 1),
+                          .flags = (uint16_t)any_value(seed, 64)};
+
+    ptnet_store(&bed.ktoa.hwcur, any_value(seed, N));
+    ptnet_store(&bed.ktoa.hwtail, any_value(seed, N));
+    ptnet_store(&bed.ktoa.kern_need_kick, random_of(seed) & 1);
+    ptnet_slot_store(&q->ring->slot[random_of(seed) % N], s);
+}
+
+static void *scribbling_thread(void *data)
+{
+    uint32_t seed = 7;
+
+    for (unsigned i = 0; i < N_SCRIBBLES; i++) {
+        scribble(&seed);
+    }
+    return data;
+}
+
+/* Under AddressSanitizer a step outside of what is ours ends the test. */
+static void suffer(unsigned n, bool scribbles_itself)
+{
+    uint32_t seed = 1;
+
+    for (unsigned i = 0; i < n; i++) {
+        g_autoptr(GError) error = NULL;
+        g_autofree uint8_t *data = g_malloc(200);
+        uint32_t len = 1 + random_of(&seed) % 200;
+        struct ptnet_frame f = {.data = data, .len = len};
+        if (scribbles_itself) {
+            scribble(&seed);
+        }
+        memset(data, (int)i, 200);
+        unsigned done =
+            q->is_tx ? ptnet_tx_burst(q, &f, 1, &error) : ptnet_rx_burst(q, &f, 1, &error);
+        assert_in_range(f.len, 1, len);
+        assert_true(!error || done == 0);
+        for (unsigned k = len; k < 200; k++) {
+            assert_int_equal(data[k], (uint8_t)i);
+        }
+        assert_in_range(bed.atok.head, 0, N - 1);
+        assert_in_range(bed.atok.cur, 0, N - 1);
+    }
+}
+
+static void whatever_the_host_writes_leads_nowhere(void **state)
+{
+    (void)state;
+    suffer(N_SCRIBBLES, true);
+    assert_true(q->n_errors > 0 && q->n_frames > 0);
+}
+
+static void whenever_the_host_writes_it(void **state)
+{
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(pthread_create(&thread, NULL, scribbling_thread, NULL), 0);
+    suffer(N_SCRIBBLES, false);
+    pthread_join(thread, NULL);
+}
+
 #define on(test, open) cmocka_unit_test_setup_teardown(test, open, close_bed)
 
 int main(void)
@@ -448,6 +534,10 @@ int main(void)
         on(a_frame_larger_than_its_room_is_dropped, open_rx_bare),
         on(a_frame_whose_end_is_missing_is_left_until_it_comes, open_rx_bare),
         on(a_slot_that_a_switch_did_not_use_is_no_error, open_rx),
+        on(whatever_the_host_writes_leads_nowhere, open_rx),
+        on(whatever_the_host_writes_leads_nowhere, open_tx),
+        on(whenever_the_host_writes_it, open_rx),
+        on(whenever_the_host_writes_it, open_tx),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

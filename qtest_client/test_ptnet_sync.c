@@ -255,7 +255,8 @@ static void an_application_that_goes_back_or_too_far_is_put_right(void **state)
     sync_ok(0);
     assert_int_equal(bed.atok.head, 6);
     bed.ktoa.hwcur = 6; /* tail lies beyond the ring's end, and N looks as if it were before it */
-    q->hwtail = bed.ktoa.hwtail = 3;
+    bed.ktoa.hwtail = 3;
+    q->hwtail = 3;
     q->ring->head = q->ring->cur = N;
     assert_false(ptnet_txsync(q, 0, &error));
     rings_expect(&error, PTNET_ERROR, PTNET_ERROR_INVALID, "head 8 and cur 8");
