@@ -136,14 +136,6 @@ static void take_users(struct nm_file *file)
     }
 }
 
-/* One that came while it was on may still be in it, on behalf of its monitors. */
-static void wait_for_notification(struct nm_kring *kring)
-{
-    if (nm_kr_acquire(kring, true) == 0) {
-        nm_kr_release(kring);
-    }
-}
-
 static void drop_users(struct nm_file *file)
 {
     struct nm_adapter *na = file->na;
@@ -156,7 +148,8 @@ static void drop_users(struct nm_file *file)
             if (!kring->users) {
                 kring->flags &= (uint8_t)~NKR_EXCLUSIVE;
                 atomic_store(&kring->is_on, false);
-                wait_for_notification(kring);
+                nm_kr_lock(kring); /* a notification may be in it, for its monitors */
+                nm_kr_unlock(kring);
             }
         }
     }

@@ -47,7 +47,8 @@ void nm_waiters_wake(struct nm_waiters *w, struct nm_kring *kring);
 
 /* ---- krings ---- */
 
-enum nm_kr_state { NM_KR_FREE, NM_KR_BUSY, NM_KR_STOPPED, NM_KR_BUSY_STOPPED };
+/* One bit each. */
+enum nm_kr_state { NM_KR_FREE, NM_KR_BUSY = 0x1, NM_KR_STOPPED = 0x2, NM_KR_LOCKED = 0x4 };
 
 enum {
     NKR_EXCLUSIVE = 0x1,   /* bound by one file alone */
@@ -139,12 +140,16 @@ static inline void nm_slot_store(struct netmap_slot *slot, union nm_slot_word w)
 }
 
 /* Takes the ring for a sync: 0, or EBUSY (another thread is in it), EIO (stopped). With `wait` an
- * EBUSY ring is waited for. */
+ * EBUSY ring is waited for. A locked one is in any case: that is soon over. */
 int nm_kr_acquire(struct nm_kring *kring, bool wait);
 void nm_kr_release(struct nm_kring *kring);
 /* No sync enters from now on, and none is inside when this returns. */
 void nm_kr_stop(struct nm_kring *kring);
 void nm_kr_start(struct nm_kring *kring);
+/* The same for the moment in which its functions are changed, with host->lock held: who wants to
+ * sync waits. Stopped or not, it is as before afterwards. */
+void nm_kr_lock(struct nm_kring *kring);
+void nm_kr_unlock(struct nm_kring *kring);
 
 /* The checks of an application's head and cur (netmap.md 6.2, 6.3). Values were read once, into
  * `head` and `cur`. True: rhead and rcur hold them. False: the ring is bad, and goes through

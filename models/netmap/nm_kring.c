@@ -7,9 +7,6 @@
 #include <errno.h>
 #include <sched.h>
 
-enum { KR_BUSY_BIT = NM_KR_BUSY, KR_STOPPED_BIT = NM_KR_STOPPED };
-_Static_assert((KR_BUSY_BIT | KR_STOPPED_BIT) == NM_KR_BUSY_STOPPED, "states are two bits");
-
 int nm_kr_acquire(struct nm_kring *kring, bool wait)
 {
     for (;;) {
@@ -19,10 +16,10 @@ int nm_kr_acquire(struct nm_kring *kring, bool wait)
                                                     memory_order_acquire, memory_order_relaxed)) {
             return 0;
         }
-        if (state & KR_STOPPED_BIT) {
+        if (state & NM_KR_STOPPED) {
             return EIO;
         }
-        if (!wait) {
+        if (!wait && !(state & NM_KR_LOCKED)) {
             return EBUSY;
         }
         sched_yield();
@@ -31,22 +28,38 @@ int nm_kr_acquire(struct nm_kring *kring, bool wait)
 
 void nm_kr_release(struct nm_kring *kring)
 {
-    atomic_fetch_and_explicit(&kring->state, ~KR_BUSY_BIT, memory_order_release);
+    atomic_fetch_and_explicit(&kring->state, ~NM_KR_BUSY, memory_order_release);
 }
 
-void nm_kr_stop(struct nm_kring *kring)
+/* Nobody enters from now on; returns when nobody is inside. */
+static void shut(struct nm_kring *kring, int bit)
 {
-    int state = atomic_fetch_or(&kring->state, KR_STOPPED_BIT);
+    int state = atomic_fetch_or(&kring->state, bit);
 
-    while (state & KR_BUSY_BIT) {
+    while (state & NM_KR_BUSY) {
         sched_yield();
         state = atomic_load(&kring->state);
     }
 }
 
+void nm_kr_stop(struct nm_kring *kring)
+{
+    shut(kring, NM_KR_STOPPED);
+}
+
 void nm_kr_start(struct nm_kring *kring)
 {
-    atomic_fetch_and(&kring->state, ~KR_STOPPED_BIT);
+    atomic_fetch_and(&kring->state, ~NM_KR_STOPPED);
+}
+
+void nm_kr_lock(struct nm_kring *kring)
+{
+    shut(kring, NM_KR_LOCKED);
+}
+
+void nm_kr_unlock(struct nm_kring *kring)
+{
+    atomic_fetch_and(&kring->state, ~NM_KR_LOCKED);
 }
 
 /* from <= head <= cur <= to on a ring of n, all below n. */

@@ -24,37 +24,25 @@ static struct nm_monitor *monitor_of(struct nm_adapter *na)
 
 /* ---- one ring that is monitored ---- */
 
-/* Takes a ring out of everybody's hands; false: it is stopped, so it is in nobody's. */
-static bool take(struct nm_kring *kring)
-{
-    return nm_kr_acquire(kring, true) == 0;
-}
-
-static void give(struct nm_kring *kring, bool was_taken)
-{
-    if (was_taken)
-        nm_kr_release(kring);
-}
-
 static void tie(struct nm_kring *kring, struct nm_kring *mkring, bool is_zcopy)
 {
-    bool is_taken = take(kring);
-
+    nm_kr_lock(kring);
     if (!kring->monitored)
         nm_monitor_hook(kring);
     if (is_zcopy)
         kring->monitored->zcopy = mkring;
     else
         g_ptr_array_add(kring->monitored->copies, mkring);
-    give(kring, is_taken);
+    nm_kr_unlock(kring);
+    if (kring->tx == NM_RX && !is_zcopy)
+        nm_kr_notify(kring, 0); /* what came before was for the application to look at */
 }
 
 /* `next` takes the place of a zero-copy monitor in the chain. */
 static void untie(struct nm_kring *kring, struct nm_kring *mkring, struct nm_kring *next)
 {
-    bool is_taken = take(kring);
+    nm_kr_lock(kring);
     struct nm_monitored *m = kring->monitored;
-
     if (m) {
         if (m->zcopy == mkring)
             m->zcopy = next;
@@ -62,7 +50,7 @@ static void untie(struct nm_kring *kring, struct nm_kring *mkring, struct nm_kri
         if (!m->zcopy && m->copies->len == 0)
             nm_monitor_unhook(kring);
     }
-    give(kring, is_taken);
+    nm_kr_unlock(kring);
 }
 
 /* The end of a ring's chain of zero-copy monitors, or the ring itself: what a further one is to

@@ -8,7 +8,7 @@
 #include "models/netmap/nm_kern.h"
 
 /* A ring that is monitored: a port's, or that of a zero-copy monitor which has another one behind
- * it. Changed and looked at by who has acquired the ring. */
+ * it. Changed while the ring is locked, looked at while it is acquired. */
 struct nm_monitored {
     int (*sync)(struct nm_kring *kring, int flags); /* the port's own */
     GPtrArray *copies;                              /* struct nm_kring of copy monitors */
@@ -22,7 +22,7 @@ struct nm_monitor_ring {
 };
 
 /* Puts monitors before a ring's own functions, or takes them away again: called when the first one
- * comes or the last has gone. The ring is acquired. */
+ * comes or the last has gone. The ring is locked. */
 void nm_monitor_hook(struct nm_kring *kring);
 void nm_monitor_unhook(struct nm_kring *kring);
 /* rxsync of a monitor's ring: gives slots back. */

@@ -23,7 +23,7 @@ bool vale_kring_is_open(const struct vale_port *port, const struct nm_kring *kri
     int state = atomic_load_explicit(&kring->state, memory_order_relaxed);
 
     return port->is_on && atomic_load_explicit(&kring->is_on, memory_order_acquire) &&
-           kring->leases && state != NM_KR_STOPPED && state != NM_KR_BUSY_STOPPED;
+           kring->leases && !(state & NM_KR_STOPPED);
 }
 
 static uint32_t filler_offset(const struct filler *f)
