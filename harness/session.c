@@ -396,6 +396,9 @@ bool session_machine_start(struct session_machine *m, GError **error)
     if (m->has_bridge && !m->bridge_device && !make_bridge(m, error)) {
         return false;
     }
+    if (!session_model_check_memory(m, NULL, error)) {
+        return false;
+    }
     if (!start_qemu(m, error)) {
         explain_start(m, error);
         session_machine_stop(m);

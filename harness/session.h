@@ -131,9 +131,8 @@ struct session_model_options {
  * fails: it is freed with the session, after those declared later. It is served from the machine's
  * start to its end by a thread of its own, and reset when its QEMU ends; it stays what it is when
  * that happens, and meets the next. `options` may be NULL. Messages (MSI-X) reach guest memory and
- * the interrupt bridge. QEMU hands over guest memory in at most 8 pieces: 3 for RAM, 1 for each
- * ivshmem device.
- */
+ * the interrupt bridge. QEMU hands over guest memory in 8 pieces at most, 3 of which are RAM: a
+ * machine with modelled devices can have 5 devices with shared memory, its bridge included. */
 struct session_device *session_model_new(struct session_machine *m, struct pci_model *model,
                                          const struct session_model_options *options,
                                          GError **error);

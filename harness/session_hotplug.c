@@ -264,7 +264,7 @@ static bool plug(struct session_device *dev, GError **error)
 {
     struct hotplug hotplug;
 
-    if (!add_backing(dev, error)) {
+    if (!session_model_check_memory(dev->machine, dev, error) || !add_backing(dev, error)) {
         return false;
     }
     JsonNode *answer = qmp_execute_node(qemu_qmp(dev->machine->qemu), "device_add",

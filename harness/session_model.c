@@ -29,6 +29,29 @@ static bool deliver(void *data, uint64_t address, uint32_t value)
     return false;
 }
 
+/* ---- what QEMU can hand over ---- */
+
+bool session_model_check_memory(struct session_machine *m, const struct session_device *coming,
+                                GError **error)
+{
+    enum { MAX_SHARED = 5 }; /* of 8 descriptors, RAM takes 3 */
+    unsigned n_models = coming && coming->model, n_shared = coming && coming->region;
+
+    for (guint i = 0; i < m->devices->len; i++) {
+        const struct session_device *dev = m->devices->pdata[i];
+        n_models += !dev->is_unplugged && dev->model;
+        n_shared += !dev->is_unplugged && dev->region;
+    }
+    if (n_models > 0 && n_shared > MAX_SHARED) {
+        g_set_error(error, SESSION_ERROR, SESSION_ERROR_SPEC,
+                    "machine '%s': QEMU shows a modelled device the memory of %d devices at most, "
+                    "and there are %u with shared memory; let some share one device",
+                    m->name, MAX_SHARED, n_shared);
+        return false;
+    }
+    return true;
+}
+
 /* ---- with a QEMU, and without ---- */
 
 bool session_model_connect(struct session_device *dev, int *far_fd, GError **error)

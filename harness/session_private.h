@@ -86,6 +86,10 @@ void session_device_unmap(struct session_device *dev);
 bool session_device_args(struct session_device *dev, GPtrArray *args, GArray *inherit,
                          GArray *close_after, GError **error);
 
+/* QEMU hands over guest memory in 8 pieces at most, and then says nothing more about it: whether
+ * they suffice for the machine as it is, with `coming` (NULL: nothing). */
+bool session_model_check_memory(struct session_machine *m, const struct session_device *coming,
+                                GError **error);
 /* Serves the model from now on; *far_fd is QEMU's end, which the caller closes. */
 bool session_model_connect(struct session_device *dev, int *far_fd, GError **error);
 /* No QEMU any more. Notes what went wrong. */

@@ -368,6 +368,33 @@ static void memory_that_moves_on_the_bus_is_followed(void **state)
     pci_dma_unmap(dma, after);
 }
 
+static void more_shared_memory_than_qemu_hands_over_is_refused(void **state)
+{
+    struct session_machine *m = new_machine(&(struct session_machine_options){0});
+    struct toy_model *toy = toy_new();
+    struct session_device *shared[5];
+    g_autoptr(GError) error = NULL;
+    (void)state;
+    declare(m, toy, NULL);
+    for (unsigned i = 0; i < G_N_ELEMENTS(shared); i++) {
+        shared[i] = declare_plain(m, "ivshmem-plain,size=4K");
+    }
+    start(m);
+    for (unsigned i = 0; i < G_N_ELEMENTS(shared); i++) {
+        assert_true(
+            pci_dma_write32(pci_model_dma(toy->m), session_device_region(shared[i])->gpa, i + 1));
+        assert_int_equal(session_device_region(shared[i])->host[0], i + 1);
+    }
+    assert_null(session_device_plug(m, "ivshmem-plain,size=4K", NULL, &error));
+    assert_true(g_error_matches(error, SESSION_ERROR, SESSION_ERROR_SPEC));
+    assert_non_null(strstr(error->message, "there are 6 with shared memory"));
+    g_clear_error(&error);
+    session_machine_stop(m);
+    declare_plain(m, "ivshmem-plain,size=4K");
+    assert_false(session_machine_start(m, &error));
+    assert_true(g_error_matches(error, SESSION_ERROR, SESSION_ERROR_SPEC));
+}
+
 /* ---- several, and reset ---- */
 
 static void two_devices_do_not_know_of_each_other(void **state)
@@ -680,6 +707,7 @@ int main(void)
         TEST(messages_reach_ram_ivshmem_memory_and_eventfds),
         TEST(masks_keep_messages_pending_through_qemu),
         TEST(memory_that_moves_on_the_bus_is_followed),
+        TEST(more_shared_memory_than_qemu_hands_over_is_refused),
         TEST(two_devices_do_not_know_of_each_other),
         TEST(a_system_reset_resets_the_model),
         TEST(a_device_can_be_plugged_unplugged_and_plugged_again_on_pc),
