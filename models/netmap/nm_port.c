@@ -35,7 +35,7 @@ bool nm_parse_port(struct nm_host *host, const char *name, struct nmreq_header *
 
 static bool map_file(const char *path, struct nm_port_memory *memory, GError **error)
 {
-    struct stat st;
+    struct stat st = {0};
     int fd = open(path, O_RDWR | O_CLOEXEC);
     int err = fd < 0 || fstat(fd, &st) < 0 ? errno : 0;
 

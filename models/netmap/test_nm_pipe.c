@@ -288,6 +288,57 @@ static void sixty_four_pipes_fit_on_a_port(void **state)
     nm_host_free(host);
 }
 
+static void a_parent_that_is_not_there_is_made_and_goes_with_its_last_user(void **state)
+{
+    struct pipe_bed *bed = *state;
+    struct nmreq_register reg = {.nr_mode = NR_REG_ALL_NIC, .nr_tx_slots = 64, .nr_rx_slots = 32};
+    struct nm_file *master = nm_open(bed->host), *slave, *parent;
+
+    assert_int_equal(bed_register(master, "made{1", &reg), 0);
+    assert_int_equal(reg.nr_tx_slots, 64);
+    assert_int_equal(reg.nr_rx_slots, 32);
+    assert_int_not_equal(reg.nr_mem_id, 1);
+    slave = bed_open(bed->host, "made}1", NR_REG_ALL_NIC, 0, 0);
+    parent = bed_open(bed->host, "made", NR_REG_ALL_NIC, 0, 0);
+    assert_non_null(slave);
+    assert_non_null(parent);
+    assert_int_equal(nm_mem_id(parent->mem), reg.nr_mem_id);
+    nm_close(master);
+    nm_close(slave);
+    assert_non_null(g_hash_table_lookup(bed->host->nics, "made"));
+    nm_close(parent);
+    assert_null(g_hash_table_lookup(bed->host->nics, "made"));
+    assert_null(bed_open(bed->host, "made", NR_REG_ALL_NIC, 0, 0));
+    assert_int_equal(errno, ENXIO);
+    /* nor is it left behind by a question, by a pipe that fails, or made with a name too long */
+    struct nmreq_port_info_get info = {0};
+    parent = nm_open(bed->host);
+    assert_int_equal(bed_request(parent, NETMAP_REQ_PORT_INFO_GET, "made{1", &info, NULL), 0);
+    reg.nr_mem_id = 1;
+    reg.nr_tx_rings = 256;
+    assert_int_equal(bed_register(parent, "made{1", &reg), ENOMEM);
+    reg.nr_tx_rings = 1;
+    assert_int_equal(bed_register(parent, "a_name_of_16_let{1", &reg), ENXIO);
+    assert_int_equal(g_hash_table_size(bed->host->nics), 1);
+    nm_close(parent);
+}
+
+/* A pipe over a port of a switch lives in that port's private memory. */
+static void a_switch_port_is_a_parent_too(void **state)
+{
+    struct pipe_bed *bed = *state;
+    struct nm_file *a = bed_open(bed->host, "vale3:p{x", NR_REG_ALL_NIC, 0, 0);
+    struct nm_file *b = bed_open(bed->host, "vale3:p}x", NR_REG_ALL_NIC, 0, 0);
+
+    assert_non_null(a);
+    assert_non_null(b);
+    send_frames(a, 5);
+    nm_rxsync(b);
+    assert_int_equal(nm_ring_space(rx_of(b)), 5);
+    nm_close(b);
+    nm_close(a);
+}
+
 static void each_end_wakes_the_other(void **state)
 {
     struct pipe_bed *bed = *state;
@@ -355,6 +406,92 @@ static void a_bad_ring_of_one_end_does_not_reach_the_other(void **state)
     nm_close(b);
 }
 
+/* ---- two threads ---- */
+
+enum { N_FRAMES = 20000 };
+
+struct end {
+    struct nm_file *file;
+    uint64_t n, errors;
+};
+
+/* Each frame carries its number; the receiver keeps every third buffer and gives another. */
+static gpointer send_numbers(gpointer data)
+{
+    struct end *end = data;
+    struct netmap_ring *ring = tx_of(end->file);
+
+    while (end->n < N_FRAMES) {
+        uint32_t head = atomic_load(&ring->head);
+
+        for (; head != atomic_load(&ring->tail) && end->n < N_FRAMES; end->n++) {
+            memcpy(nm_buf(ring, ring->slot[head].buf_idx), &end->n, sizeof(end->n));
+            ring->slot[head].len = sizeof(end->n);
+            head = nm_ring_next(ring, head);
+        }
+        atomic_store(&ring->cur, head);
+        atomic_store(&ring->head, head);
+        end->errors += nm_txsync(end->file) != 0;
+        if (nm_ring_space(ring) == 0) {
+            g_thread_yield();
+        }
+    }
+    return NULL;
+}
+
+static gpointer receive_numbers(gpointer data)
+{
+    struct end *end = data;
+    struct netmap_ring *ring = rx_of(end->file);
+    uint32_t spare = nm_file_if(end->file)->ni_bufs_head;
+
+    while (end->n < N_FRAMES) {
+        uint32_t head = atomic_load(&ring->head);
+
+        end->errors += nm_rxsync(end->file) != 0;
+        if (nm_ring_space(ring) == 0) {
+            g_thread_yield();
+        }
+        for (; head != atomic_load(&ring->tail); end->n++) {
+            struct netmap_slot *slot = &ring->slot[head];
+            const uint32_t buf_idx = slot->buf_idx;
+            uint64_t number;
+
+            memcpy(&number, nm_buf(ring, buf_idx), sizeof(number));
+            end->errors += number != end->n || slot->len != sizeof(number);
+            if (end->n % 3 == 0) {
+                slot->buf_idx = spare;
+                slot->flags = NS_BUF_CHANGED;
+                spare = buf_idx;
+            }
+            head = nm_ring_next(ring, head);
+        }
+        atomic_store(&ring->cur, head);
+        atomic_store(&ring->head, head);
+    }
+    nm_file_if(end->file)->ni_bufs_head = spare;
+    memset(nm_buf(ring, spare), 0, sizeof(uint32_t));
+    return NULL;
+}
+
+static void frames_of_two_threads_arrive_once_and_in_order(void **state)
+{
+    struct pipe_bed *bed = *state;
+    struct nmreq_register reg = {.nr_mode = NR_REG_ALL_NIC, .nr_extra_bufs = 1};
+    struct end from = {.file = open_end(bed, "x0{1", 32)}, to = {.file = nm_open(bed->host)};
+
+    assert_int_equal(bed_register(to.file, "x0}1", &reg), 0);
+    GThread *sender = g_thread_new("sender", send_numbers, &from);
+    GThread *receiver = g_thread_new("receiver", receive_numbers, &to);
+    g_thread_join(sender);
+    g_thread_join(receiver);
+    assert_int_equal(from.errors, 0);
+    assert_int_equal(to.errors, 0);
+    assert_int_equal(to.n, N_FRAMES);
+    nm_close(from.file);
+    nm_close(to.file);
+}
+
 int main(void)
 {
 #define PIPE_TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -368,9 +505,12 @@ int main(void)
         PIPE_TEST(names_and_modes_that_are_no_pipe_are_refused),
         PIPE_TEST(a_pipe_of_a_port_owned_by_the_kernel_is_busy),
         PIPE_TEST(sixty_four_pipes_fit_on_a_port),
+        PIPE_TEST(a_parent_that_is_not_there_is_made_and_goes_with_its_last_user),
+        PIPE_TEST(a_switch_port_is_a_parent_too),
         PIPE_TEST(each_end_wakes_the_other),
         PIPE_TEST(the_larger_offset_stays),
         PIPE_TEST(a_bad_ring_of_one_end_does_not_reach_the_other),
+        PIPE_TEST(frames_of_two_threads_arrive_once_and_in_order),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
