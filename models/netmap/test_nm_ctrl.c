@@ -152,6 +152,13 @@ static void the_body_is_written_back_only_without_an_error(void **state)
     assert_memory_equal(&reg, &before, sizeof(reg));
     assert_int_equal(bed_register(bed->file, "x0", &reg), 0);
     assert_int_equal(reg.nr_tx_rings, 3);
+
+    /* NEWIF of what is there describes it, but the error keeps that in */
+    struct nmreq_vale_newif newif = {.nr_tx_slots = 16};
+    assert_int_equal(bed_request(bed->file, NETMAP_REQ_VALE_NEWIF, "v0", &newif, NULL), 0);
+    newif = (struct nmreq_vale_newif){0};
+    assert_int_equal(bed_request(bed->file, NETMAP_REQ_VALE_NEWIF, "v0", &newif, NULL), EEXIST);
+    assert_int_equal(newif.nr_tx_slots, 0);
 }
 
 /* ---- options ---- */
@@ -192,6 +199,22 @@ static void options_that_a_request_does_not_know_are_ignored_but_said(void **sta
     assert_int_equal(info.nr_tx_rings, 3);
     assert_int_equal(unknown.nro_status, EOPNOTSUPP);
     assert_int_equal(csb.nro_opt.nro_status, EOPNOTSUPP);
+}
+
+/* Its header lies at the end of a page, its body in one that cannot be written. */
+static void the_body_of_an_option_that_nobody_took_is_not_written_back(void **state)
+{
+    struct ctrl_bed *bed = *state;
+    struct nmreq_port_info_get info = {0};
+    uint8_t *pages =
+        mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct nmreq_option *csb = (void *)(pages + PAGE - sizeof(*csb));
+
+    *csb = option(NETMAP_REQ_OPT_CSB, NULL);
+    assert_int_equal(mprotect(pages + PAGE, PAGE, PROT_READ), 0);
+    assert_int_equal(bed_request(bed->file, NETMAP_REQ_PORT_INFO_GET, "x0", &info, csb), 0);
+    assert_int_equal(csb->nro_status, EOPNOTSUPP);
+    munmap(pages, 2 * PAGE);
 }
 
 static void register_fails_over_an_option_that_nobody_took(void **state)
@@ -424,6 +447,7 @@ static void old_modes_become_todays(void **state)
         assert_string_equal(file->na->name, cases[i].name);
         assert_int_equal(file->first[NM_TX], cases[i].first_tx);
         assert_int_equal(file->last[NM_TX], cases[i].last_tx);
+        assert_int_equal(file->reg_flags, 0);
         nm_close(file);
     }
 }
@@ -467,6 +491,7 @@ int main(void)
         CTRL_TEST(the_body_is_written_back_only_without_an_error),
         CTRL_TEST(options_of_no_type_and_doubles_are_marked),
         CTRL_TEST(options_that_a_request_does_not_know_are_ignored_but_said),
+        CTRL_TEST(the_body_of_an_option_that_nobody_took_is_not_written_back),
         CTRL_TEST(register_fails_over_an_option_that_nobody_took),
         CTRL_TEST(a_list_that_loops_is_too_long),
         CTRL_TEST(body_and_options_are_4096_bytes_at_most),

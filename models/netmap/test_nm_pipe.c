@@ -125,6 +125,38 @@ static void slots_travel_and_come_back(void **state)
     nm_close(b);
 }
 
+/* Slots of the common kind are moved four at a time: one special slot among them, at each place. */
+static void a_special_slot_among_many_is_seen(void **state)
+{
+    struct pipe_bed *bed = *state;
+    struct nm_file *a = open_end(bed, "x0{1", 16), *b = open_end(bed, "x0}1", 16);
+    struct netmap_ring *tx = tx_of(a), *rx = rx_of(b);
+
+    for (unsigned round = 0; round < 13; round++) {
+        const uint32_t first = tx->head, special = (first + round) % 16;
+
+        tx->slot[special].flags = NS_BUF_CHANGED;
+        send_frames(a, 13);
+        nm_rxsync(b);
+        for (uint32_t i = first; i != tx->head; i = nm_ring_next(tx, i)) {
+            assert_int_equal(rx->slot[i].len, 60 + nm_dist(first, i, 16));
+            assert_int_equal(rx->slot[i].flags, i == special ? NS_BUF_CHANGED : 0);
+            assert_int_equal(tx->slot[i].flags, 0);
+        }
+        rx->slot[special].flags = 0;
+        rx->slot[first].flags = NS_BUF_CHANGED;
+        release(b, 13);
+        nm_txsync(a);
+        for (uint32_t i = first; i != tx->head; i = nm_ring_next(tx, i)) {
+            assert_int_equal(tx->slot[i].flags, i == first ? NS_BUF_CHANGED : 0);
+            assert_int_equal(rx->slot[i].flags, 0);
+        }
+        tx->slot[first].flags = 0;
+    }
+    nm_close(a);
+    nm_close(b);
+}
+
 static void only_whole_packets_are_seen(void **state)
 {
     struct pipe_bed *bed = *state;
@@ -192,6 +224,32 @@ static void what_was_sent_survives_the_sender_and_the_ring_state_survives_a_clos
     assert_int_equal(rx_of(b)->tail, 4);
     nm_close(b);
     nm_close(a);
+}
+
+/* The receiver has exchanged a buffer and closes before it returned the slot. */
+static void buffers_are_freed_where_they_are(void **state)
+{
+    struct pipe_bed *bed = *state;
+    struct nmreq_register null = {.nr_mode = NR_REG_NULL, .nr_mem_id = 1};
+    struct nmreq_register reg = {.nr_mode = NR_REG_ALL_NIC, .nr_extra_bufs = 1};
+    struct nm_file *keeper = nm_open(bed->host), *a = open_end(bed, "x0{1", 8);
+    struct nm_file *b = nm_open(bed->host);
+
+    assert_int_equal(bed_register(keeper, "k", &null), 0); /* so that leaks stay leaks */
+    assert_int_equal(bed_register(b, "x0}1", &reg), 0);
+    assert_use(bed->host, 3, 4, 17);
+    send_frames(a, 5);
+    nm_rxsync(b);
+    release(b, 1);
+    struct netmap_ring *rx = rx_of(b);
+    const uint32_t extra = nm_file_if(b)->ni_bufs_head;
+    nm_file_if(b)->ni_bufs_head = rx->slot[3].buf_idx;
+    memset(nm_buf(rx, rx->slot[3].buf_idx), 0, sizeof(uint32_t));
+    rx->slot[3].buf_idx = extra;
+    nm_close(b);
+    nm_close(a);
+    assert_use(bed->host, 1, 0, 0);
+    nm_close(keeper);
 }
 
 static void numbers_of_the_first_request_are_the_masters(void **state)
@@ -498,9 +556,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         PIPE_TEST(the_ends_share_one_set_of_buffers),
         PIPE_TEST(slots_travel_and_come_back),
+        PIPE_TEST(a_special_slot_among_many_is_seen),
         PIPE_TEST(only_whole_packets_are_seen),
         PIPE_TEST(without_a_reader_n_minus_1_slots_are_taken),
         PIPE_TEST(what_was_sent_survives_the_sender_and_the_ring_state_survives_a_close),
+        PIPE_TEST(buffers_are_freed_where_they_are),
         PIPE_TEST(numbers_of_the_first_request_are_the_masters),
         PIPE_TEST(names_and_modes_that_are_no_pipe_are_refused),
         PIPE_TEST(a_pipe_of_a_port_owned_by_the_kernel_is_busy),

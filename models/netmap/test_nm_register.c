@@ -309,7 +309,27 @@ static void exclusive_rings_are_nobody_elses(void **state)
     struct nm_file *sw = bed_open(bed->host, "x0", NR_REG_SW, 0, NR_EXCLUSIVE);
     assert_non_null(sw);
     nm_close(all);
+    /* free again, though the port stays open */
+    all = bed_open(bed->host, "x0", NR_REG_ALL_NIC, 0, 0);
+    assert_non_null(all);
+    nm_close(all);
     nm_close(sw);
+}
+
+static void a_failure_leaves_other_users_alone(void **state)
+{
+    struct reg_bed *bed = *state;
+    struct nm_file *file = nm_open(bed->host);
+    struct nmreq_register reg = {.nr_mode = NR_REG_ONE_NIC, .nr_extra_bufs = 4094 - 24 - 20};
+
+    assert_int_equal(bed_register(file, "x0", &reg), 0);
+    refused(bed, NR_REG_ONE_NIC, 1, 0, ENOMEM); /* 20 buffers left, of 24: a tx ring, no rx ring */
+    assert_int_equal(bed->nic->up.krings[NM_TX][1].users, 0);
+    assert_null(bed->nic->up.krings[NM_TX][1].ring);
+    struct nm_file *tx = bed_open(bed->host, "x0", NR_REG_ONE_NIC, 1, NR_TX_RINGS_ONLY);
+    assert_non_null(tx);
+    nm_close(tx);
+    nm_close(file);
 }
 
 static void what_does_not_fit_into_memory_is_undone(void **state)
@@ -615,6 +635,7 @@ int main(void)
         REG_TEST(exclusive_rings_are_nobody_elses),
         REG_TEST(what_does_not_fit_into_memory_is_undone),
         REG_TEST(a_port_that_cannot_enter_netmap_mode_undoes_all),
+        REG_TEST(a_failure_leaves_other_users_alone),
         REG_TEST(extra_buffers_are_a_list_and_come_back),
         REG_TEST(fewer_extra_buffers_than_asked_for_are_no_error),
         REG_TEST(leaked_buffers_are_reclaimed_with_the_last_user),

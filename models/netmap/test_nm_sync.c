@@ -125,6 +125,10 @@ static void tx_does_not_go_back_and_not_beyond_what_was_shown(void **state)
     assert_false(nm_txsync_prologue(bed->ktx, 3, 3));
     assert_false(nm_txsync_prologue(bed->ktx, 7, 7));
     assert_true(nm_txsync_prologue(bed->ktx, 6, 6));
+    bed->ktx->rtail = 9; /* shown, but taken back since */
+    atomic_store(&bed->ktx->hwtail, 7);
+    assert_false(nm_txsync_prologue(bed->ktx, 8, 8));
+    assert_true(nm_txsync_prologue(bed->ktx, 7, 9));
 }
 
 static void rx_takes_what_lies_between_hwcur_and_hwtail(void **state)
