@@ -157,7 +157,7 @@ static void ports_with_and_without_vnet_headers_understand_each_other(void **sta
     struct nm_host *host = test_host();
     struct client a = client_open(host, "vale0:a"), b = client_open(host, "vale0:b");
     struct nmreq_port_hdr hdr = {.nr_hdr_len = 12};
-    uint8_t frame[2048];
+    uint8_t frame[2048] = {0};
     uint16_t flags;
 
     (void)state;
