@@ -42,13 +42,13 @@ enum {
 #define HIGH_GPA UINT64_C(0x180000000)
 
 struct bed {
+    _Alignas(4096) uint8_t low[RAM_BYTES];
+    uint8_t high[RAM_BYTES];
     struct nm_host *host;
     struct nm_adapter *na; /* em0 */
     struct pci_model *model;
     struct ptnet *pt;
     struct pci_dma *dma;
-    _Alignas(4096) uint8_t low[RAM_BYTES];
-    uint8_t high[RAM_BYTES];
     _Atomic unsigned n_released; /* sets of memory that nobody uses any more */
     _Atomic unsigned n_syncs[N_RINGS];
     _Atomic unsigned arriving; /* frames for the next sync of rx ring 0 */

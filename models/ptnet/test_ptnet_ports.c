@@ -127,7 +127,7 @@ static void frames_cross_a_switch_between_two_guests(void **state)
     struct bed *bed = *state;
     struct guest *a = boot(bed, 0, "vale0:a"), *b = boot(bed, 1, "vale0:b");
     uint8_t sent[FRAME_BYTES], got[2048];
-    uint32_t index;
+    uint32_t index = 0;
 
     create(a);
     create(b);
@@ -154,7 +154,7 @@ static void frames_cross_a_pipe_without_being_copied(void **state)
     struct bed *bed = *state;
     struct guest *a = boot(bed, 0, "vale0:p{1"), *b = boot(bed, 1, "vale0:p}1");
     uint8_t sent[FRAME_BYTES], got[2048];
-    uint32_t index;
+    uint32_t index = 0;
 
     assert_int_equal(reg_read(a, PTNET_IO_HOSTMEMID), reg_read(b, PTNET_IO_HOSTMEMID));
     create(a);
@@ -175,7 +175,7 @@ static void an_address_in_a_slot_is_not_followed_into_the_host(void **state)
     struct bed *bed = *state;
     struct guest *a = boot(bed, 0, "vale0:a"), *b = boot(bed, 1, "vale0:b");
     uint8_t secret[FRAME_BYTES], got[2048];
-    uint32_t index;
+    uint32_t index = 0;
 
     create(a);
     create(b);
@@ -219,7 +219,7 @@ static void a_header_stays_in_front_of_frames_between_two_that_have_it(void **st
     struct bed *bed = *state;
     struct guest *a = boot(bed, 0, "vale0:a"), *b = boot(bed, 1, "vale0:b");
     uint8_t sent[12 + FRAME_BYTES] = {0}, got[2048];
-    uint32_t index;
+    uint32_t index = 0;
 
     reg_write(a, PTNET_IO_VNET_HDR_LEN, 12);
     create(a);
@@ -265,6 +265,32 @@ static void all_thirty_two_kicks_and_vectors_have_their_ring(void **state)
     assert_int_equal(ptnet_stats(g->pt).kicks[31], 1);
 }
 
+static void a_port_whose_driver_goes_leaves_a_device_that_does_nothing(void **state)
+{
+    struct bed *bed = *state;
+    struct nm_nic_options nic = {
+        .name = "em0", .tx_rings = 2, .rx_rings = 2, .tx_slots = 64, .rx_slots = 64};
+    uint8_t frame[FRAME_BYTES];
+
+    assert_true(nm_nic_new(bed->host, &nic, NULL));
+    struct guest *g = boot(bed, 0, "netmap:em0");
+    create(g);
+    make_frame(frame, 9, 1, 0);
+    send_frame(g, 1, frame, FRAME_BYTES);
+    ptnet_step(g->pt);
+    assert_int_equal(g->ktoa[1].hwcur, 1);
+    assert_true(nm_nic_remove(bed->host, "em0", NULL));
+    send_frame(g, 1, frame, FRAME_BYTES);
+    ptnet_step(g->pt);
+    assert_int_equal(g->ktoa[1].hwcur, 1);
+    assert_int_equal(reg_read(g, PTNET_IO_NUM_TX_RINGS), 2); /* as last known */
+    reg_write(g, PTNET_IO_PTCTL, PTNETMAP_PTCTL_DELETE);
+    assert_int_equal(reg_read(g, PTNET_IO_PTCTL), 0);
+    reg_write(g, PTNET_IO_PTCTL, PTNETMAP_PTCTL_CREATE);
+    assert_int_equal(reg_read(g, PTNET_IO_PTCTL), 0); /* only its thread would learn (3.1, 6) */
+    assert_false(ptnet_step(g->pt));
+}
+
 static int setup(void **state)
 {
     void *aligned = NULL;
@@ -300,6 +326,7 @@ int main(void)
         TEST(an_address_in_a_slot_is_not_followed_into_the_host),
         TEST(a_header_is_offered_and_each_length_can_be_had),
         TEST(a_header_stays_in_front_of_frames_between_two_that_have_it),
+        TEST(a_port_whose_driver_goes_leaves_a_device_that_does_nothing),
         TEST(all_thirty_two_kicks_and_vectors_have_their_ring),
     };
 
