@@ -100,12 +100,13 @@ $(BUILD)/images/guest/ptnet: $(call objects,$(wildcard images/guest/*.c)) $(CLIE
 	    { cat $@.log; exit 1; } # its warnings are about looking users up, which nobody does here
 
 # ---- what people type ----
-.PHONY: help demo check bench lint guest
+.PHONY: help demo check bench lint guest stress
 help:
 	@echo 'make demo       drive a stock QEMU with real traffic, no guest (installs what is missing)'
 	@echo 'make check      prove it: unit tests, scenarios, register baselines, installation'
 	@echo 'make            build $(BUILD)/ringlab and the libraries'
 	@echo 'make bench      measure'
+	@echo 'make stress     ten minutes of killed QEMUs and busy ptnets (STRESS_SECONDS=600, STRESS_SEED=)'
 	@echo 'make guest      a guest that boots, which make check then tries the devices in'
 	@echo 'make lint       clang-tidy, cppcheck, clang-format, shellcheck, who may include whom'
 	@echo 'make install    to $$(DESTDIR)$$(PREFIX), now $(DESTDIR)$(PREFIX); uninstall takes it away'
@@ -136,6 +137,10 @@ guest:
 	@$(MAKE) --no-print-directory $(IN_PARALLEL) $(BUILD)/images/guest/ptnet
 	@ci/guest.sh $(BUILD)
 
+# Ten minutes of QEMUs that are killed while their ptnets are busy.
+stress: all
+	@$(BUILD)/ringlab run ci/stress.lua
+
 bench: all
 	@$(BUILD)/ringlab bench
 
@@ -143,7 +148,7 @@ bench: all
 LINT_C     := $(sort $(CLIENT_SRC) $(ABI_SRC) $(MODELS_SRC) $(HARNESS_SRC) harness/main.c $(TEST_SRC) \
                      $(wildcard images/guest/*.c))
 LINT_H     := $(wildcard $(foreach room,models qtest_client harness,$(room)/*.h $(room)/*/*.h))
-LINT_LUA   := $(wildcard scenarios/*.lua scenarios/*/*.lua)
+LINT_LUA   := $(wildcard scenarios/*.lua scenarios/*/*.lua ci/*.lua)
 LINT_SH    := .ci/run $(wildcard ci/*.sh) images/guest/init
 
 lint:
