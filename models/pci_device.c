@@ -160,22 +160,14 @@ uint32_t pci_model_config_read(struct pci_model *m, unsigned offset, unsigned si
 
 void pci_model_config_write(struct pci_model *m, unsigned offset, uint32_t value, unsigned size)
 {
-    bool is_changed = false;
-
     count(&m->config_writes);
     pthread_mutex_lock(&m->lock);
     for (unsigned i = 0; i < size && i < 4 && offset < PCI_MODEL_CONFIG_BYTES - i; i++) {
         uint8_t mask = m->write_mask[offset + i], *byte = &m->config[offset + i];
-        uint8_t new = (uint8_t)((*byte & ~mask) | ((value >> (8 * i)) & mask));
-        is_changed = is_changed || (new != *byte &&offset + i != PCI_CACHE_LINE_SIZE &&offset + i !=
-                                    PCI_INTERRUPT_LINE);
-        *byte = new;
+        *byte = (uint8_t)((*byte & ~mask) | ((value >> (8 * i)) & mask));
     }
-    if (is_changed)
-        pci_msix_send_pending(m);
+    pci_msix_send_pending(m); /* it may have been unmasked */
     pthread_mutex_unlock(&m->lock);
-    if (is_changed && m->ops->config_changed)
-        m->ops->config_changed(m->data);
 }
 
 void pci_model_reset(struct pci_model *m)

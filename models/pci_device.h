@@ -76,9 +76,7 @@ struct pci_model_ops {
     uint64_t (*read)(void *model, unsigned bar, uint64_t offset, unsigned size);
     void (*write)(void *model, unsigned bar, uint64_t offset, uint64_t value, unsigned size);
     void (*reset)(void *model); /* after config space was reset; NULL: nothing */
-    /* Command register, a BAR's place or MSI-X on/mask changed; NULL: nothing. */
-    void (*config_changed)(void *model);
-    void (*free)(void *model); /* NULL: nothing */
+    void (*free)(void *model);  /* NULL: nothing */
 };
 
 struct pci_model_options {
