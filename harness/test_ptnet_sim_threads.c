@@ -35,7 +35,7 @@ static int open_vale(void **state)
 
 /* One thread's work on one side; what went wrong is told by the main thread. */
 struct worker {
-    unsigned side;
+    unsigned side, ring;
     pthread_t thread;
     GError *error;
     const char *complaint;
@@ -51,8 +51,8 @@ static const struct ptnet_driver_options fenced = {.no_vnet_hdr = true,
 static void *send_all(void *data)
 {
     struct worker *w = data;
-    struct ptnet_queue *tx = sim_tx(&bed, w->side);
-    static uint8_t bytes[BURST][2048];
+    struct ptnet_queue *tx = ptnet_driver_tx(bed.sides[w->side].driver, w->ring);
+    uint8_t bytes[BURST][2048];
     struct ptnet_frame frames[BURST];
     unsigned n = 0;
 
@@ -74,14 +74,14 @@ static void *send_all(void *data)
 static void *receive_all(void *data)
 {
     struct worker *w = data;
-    struct ptnet_queue *rx = sim_rx(&bed, w->side);
-    static uint8_t expected[2048];
+    struct ptnet_queue *rx = ptnet_driver_rx(bed.sides[w->side].driver, w->ring);
+    uint8_t expected[2048], room[BURST][2048];
     struct ptnet_frame frames[BURST];
     unsigned n = 0;
 
     while (n < N_FRAMES && !w->error && !w->complaint) {
         for (unsigned i = 0; i < BURST; i++) {
-            frames[i] = (struct ptnet_frame){bed.room + (size_t)i * SIM_ROOM, SIM_ROOM, {0}};
+            frames[i] = (struct ptnet_frame){room[i], sizeof(room[i]), {0}};
         }
         unsigned done = ptnet_rx_burst(rx, frames, BURST, &w->error);
         for (unsigned i = 0; i < done && !w->complaint; i++, n++) {
@@ -149,6 +149,47 @@ static void pollers_lose_no_frame(void **state)
     (void)state;
     run_one_way(&options);
     assert_int_equal(sim_interrupts(&bed, 0) + sim_interrupts(&bed, 1), 0);
+}
+
+enum { N_PAIRS = 3 };
+
+static int open_vale_with_rings(void **state)
+{
+    (void)state;
+    sim_bed_open(&bed, &(struct sim_bed_options){.rings = N_PAIRS, .slots = 64});
+    assert_int_equal(vale_set_full_policy(bed.host, "vale0:", VALE_FULL_WAIT), 0);
+    return 0;
+}
+
+static int open_pipe_with_rings(void **state)
+{
+    (void)state;
+    sim_bed_open(&bed, &(struct sim_bed_options){.is_pipe = true, .rings = N_PAIRS, .slots = 64});
+    return 0;
+}
+
+/* A kernel loop serves all rings of its port, each of which has a driver's thread of its own. */
+static void rings_with_threads_of_their_own_keep_their_order(void **state)
+{
+    struct worker workers[2 * N_PAIRS];
+    void *(*functions[2 * N_PAIRS])(void *);
+    g_autoptr(GError) error = NULL;
+
+    (void)state;
+    sim_bed_start(&bed, &fenced);
+    if (!bed.options.is_pipe) { /* the switch learns: else all would go to ring 0 */
+        sim_send(&bed, 1, 0, 1);
+        assert_true(ptnet_wait(sim_rx(&bed, 0), 1, TIMEOUT_MS, &error));
+        sim_expect(&bed, 0, 0, 1);
+    }
+    for (unsigned i = 0; i < 2 * N_PAIRS; i++) {
+        workers[i] = (struct worker){.side = i % 2, .ring = i / 2};
+        functions[i] = i % 2 == 0 ? send_all : receive_all;
+    }
+    run_workers(workers, 2 * N_PAIRS, functions);
+    for (unsigned i = 0; i < N_PAIRS; i++) {
+        assert_int_equal(ptnet_driver_rx(bed.sides[1].driver, i)->n_frames, N_FRAMES);
+    }
 }
 
 /* ---- ping-pong ---- */
@@ -245,6 +286,10 @@ int main(void)
         on_vale(pollers_lose_no_frame),
         on_vale(questions_are_answered_with_both_sides_asleep),
         on_vale(a_sender_that_comes_and_goes_disturbs_nobody),
+        cmocka_unit_test_setup_teardown(rings_with_threads_of_their_own_keep_their_order,
+                                        open_pipe_with_rings, close_bed),
+        cmocka_unit_test_setup_teardown(rings_with_threads_of_their_own_keep_their_order,
+                                        open_vale_with_rings, close_bed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
