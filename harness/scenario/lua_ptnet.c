@@ -15,11 +15,17 @@ struct lua_ptnet {
     struct sc_owned *driver;
 };
 
+/* What the test owns: a driver, until it is abandoned. */
+struct guest {
+    struct ptnet_driver *driver;
+};
+
 static struct ptnet_driver *check(lua_State *L)
 {
     const struct lua_ptnet *p = sc_check(L, 1, LUA_PTNET);
+    const struct guest *g = sc_owned_data(L, p->driver);
 
-    return sc_owned_data(L, p->driver);
+    return g->driver;
 }
 
 static int done(lua_State *L, bool ok, GError *error)
@@ -27,9 +33,14 @@ static int done(lua_State *L, bool ok, GError *error)
     return ok ? 0 : sc_raise(L, error);
 }
 
-static void free_driver(void *data)
+static void free_guest(void *data)
 {
-    ptnet_driver_free(data);
+    struct guest *g = data;
+
+    if (g->driver) {
+        ptnet_driver_free(g->driver);
+    }
+    g_free(g);
 }
 
 static void choose_interrupts(lua_State *L, struct session_machine *m,
@@ -89,8 +100,10 @@ static int l_ptnet(lua_State *L)
     if (!d) {
         return sc_raise(L, error);
     }
+    struct guest *g = g_new0(struct guest, 1);
+    g->driver = d;
     handle->machine = dev->machine;
-    handle->driver = sc_own(sc_of(L), m, "this driver", free_driver, d);
+    handle->driver = sc_own(sc_of(L), m, "this driver", free_guest, g);
     if (starts && !ptnet_driver_start(d, &error)) {
         return sc_raise(L, error);
     }
@@ -125,7 +138,11 @@ static int l_stop(lua_State *L)
 
 static int l_abandon(lua_State *L)
 {
-    ptnet_driver_abandon(check(L));
+    check(L);
+    const struct lua_ptnet *p = lua_touserdata(L, 1);
+    struct guest *g = sc_owned_data(L, p->driver);
+    ptnet_driver_abandon(g_steal_pointer(&g->driver));
+    sc_owned_end(sc_of(L), p->driver);
     return 0;
 }
 
