@@ -41,6 +41,8 @@ HARNESS_SRC := $(filter-out harness/main.c,$(call sources,harness harness/scenar
 TEST_SRC    := $(wildcard models/test_*.c models/*/test_*.c qtest_client/test_*.c harness/test_*.c \
                           harness/*/test_*.c)
 
+FUZZ_SRC    := $(wildcard models/fuzz_*.c models/*/fuzz_*.c)
+
 CLIENT_LIB  := $(BUILD)/libringlab-client.a
 MODELS_LIB  := $(BUILD)/libringlab-models.a
 HARNESS_LIB := $(BUILD)/libharness.a
@@ -76,6 +78,11 @@ $(BUILD)/tests/%: $(BUILD)/%.o $(HARNESS_LIB) $(MODELS_LIB) $(CLIENT_LIB)
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
 
+# Built with clang and its sanitizers, see `fuzz` below.
+$(BUILD)/fuzz/%: $(BUILD)/%.o $(MODELS_LIB) $(CLIENT_LIB)
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) $(subst fuzzer-no-link,fuzzer,$(LDFLAGS)) -o $@ $^ $(PKG_LIBS)
+
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(call say,CC)$(CC) $(CPPFLAGS) $(CFLAGS) $(PKG_CFLAGS) -MMD -MP -c -o $@ $<
@@ -108,6 +115,7 @@ help:
 	@echo 'make bench      measure'
 	@echo 'make stress     ten minutes of killed QEMUs and busy ptnets (STRESS_SECONDS=600, STRESS_SEED=)'
 	@echo 'make guest      a guest that boots, which make check then tries the devices in'
+	@echo 'make fuzz       throw anything at what strangers may write to, $(FUZZ_SECONDS) s per target'
 	@echo 'make lint       clang-tidy, cppcheck, clang-format, shellcheck, who may include whom'
 	@echo 'make install    to $$(DESTDIR)$$(PREFIX), now $(DESTDIR)$(PREFIX); uninstall takes it away'
 	@echo 'make clean      remove what was built'
@@ -143,6 +151,16 @@ stress: all
 
 bench: all
 	@$(BUILD)/ringlab bench
+
+# libFuzzer's targets, FUZZ_SECONDS each, one after the other. What one finds is left under
+# results/fuzz; so are its inputs, from which the next run goes on. Warnings are gcc's business.
+FUZZ_SECONDS ?= 600
+FUZZERS       = $(patsubst %.c,$(BUILD)-fuzz/fuzz/%,$(FUZZ_SRC))
+fuzz:
+	@ci/deps.sh fuzz
+	@$(MAKE) --no-print-directory $(IN_PARALLEL) BUILD=$(BUILD)-fuzz CC=clang OPT='-O1 -g' WARNINGS= \
+	    SANITIZE=fuzzer-no-link,address,undefined $(FUZZERS)
+	@ci/fuzz.sh $(FUZZ_SECONDS) $(BUILD)-fuzz/fuzz $(FUZZ_SRC:.c=)
 
 # ---- lint: each file's verdict is kept until it or a header changes ----
 LINT_C     := $(sort $(CLIENT_SRC) $(ABI_SRC) $(MODELS_SRC) $(HARNESS_SRC) harness/main.c $(TEST_SRC) \

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sees to it that the packages ringlab needs are there. `ci/deps.sh [lint] [capture] [guest]`: what
+# Sees to it that the packages ringlab needs are there. `ci/deps.sh [lint] [capture] [guest] [fuzz]`: what
 # building, running and checking need, and what these need besides. Debian: installs what is missing when it
 # may (root, or sudo without a password), else prints the one command and fails. Elsewhere: looks for
 # the programs and libraries themselves and says what is not there. Two at once wait for each other.
@@ -25,8 +25,12 @@ for group in "$@"; do
         packages="$packages pciutils xz-utils"
         programs="$programs lspci xz"
         ;;
+    fuzz)
+        packages="$packages clang"
+        programs="$programs clang"
+        ;;
     *)
-        echo "ci/deps.sh: unknown group '$group': lint, capture and guest are there" >&2
+        echo "ci/deps.sh: unknown group '$group': lint, capture, guest and fuzz are there" >&2
         exit 2
         ;;
     esac
