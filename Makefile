@@ -37,7 +37,7 @@ objects  = $(patsubst %,$(BUILD)/%.o,$(basename $(1)))
 ABI_SRC     := $(call sources,models/abi)
 CLIENT_SRC  := $(call sources,qtest_client)
 MODELS_SRC  := $(call sources,models models/netmap models/vale models/ptnet models/backend)
-HARNESS_SRC := $(filter-out harness/main.c,$(call sources,harness harness/scenario harness/report harness/bench))
+HARNESS_SRC := $(filter-out harness/main.c,$(call sources,harness harness/scenario harness/report harness/bench harness/pktgen))
 TEST_SRC    := $(wildcard models/test_*.c models/*/test_*.c qtest_client/test_*.c harness/test_*.c \
                           harness/*/test_*.c)
 

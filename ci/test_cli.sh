@@ -102,6 +102,18 @@ else
     tap_skip a_scenario_that_cannot_be_read 'neither an ordinary user nor setpriv'
 fi
 
+# ---- the packet generator ----
+one_line a_pktgen_port_that_cannot_be 2 'pktgen: em0: No such device' "$ringlab" pktgen -i em0
+env --default-signal=INT "$ringlab" pktgen -T 10 -i vale0:a -f tx -R 1K -i vale0:b >out 2>err </dev/null &
+pid=$!
+until_true grep -qs 'vale0:b .* rx ' out
+kill -s INT $pid
+wait $pid
+status=$?
+tap ctrl_c_ends_pktgen_with_its_totals "$([ $status = 130 ] && grep -qE '^vale0:a tx: [0-9]+ packets sent' out &&
+    grep -qE '^vale0:b rx: [0-9]+ packets received' out; echo $?)" "$status
+$(cat out err)"
+
 # ---- output that cannot be written ----
 echo 'test("x", function() end)' >passes.lua
 # shellcheck disable=SC2016 # the inner shell's

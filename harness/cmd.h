@@ -49,6 +49,7 @@ int cmd_probe(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_regs(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_pktgen(int argc, char **argv);
 int cmd_attach(int argc, char **argv);
 
 #endif

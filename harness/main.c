@@ -16,6 +16,8 @@ static const struct command commands[] = {
     {"attach", "DEVICE... -- QEMU-COMMAND...", "modelled devices for a QEMU of your own",
      cmd_attach},
     {"bench", "[NAME...]", "measure; --json for machines", cmd_bench},
+    {"pktgen", "-i PORT [-f MODE] ...", "send, receive and measure frames on netmap ports",
+     cmd_pktgen},
     {NULL, NULL, NULL, NULL},
 };
 
