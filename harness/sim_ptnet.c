@@ -21,7 +21,8 @@ static bool has_memdev(struct machine *m, uint16_t mem_id)
 
 static bool add_memdev(struct machine *m, struct nm_file *file, GError **error)
 {
-    if (has_memdev(m, nm_mem_id(file->mem))) {
+    /* none: a port without passthrough */
+    if (!file || has_memdev(m, nm_mem_id(file->mem))) {
         return true;
     }
     struct pci_model *memdev = memdev_new(file, error);

@@ -23,6 +23,13 @@ static int open_vale(void **state)
     return 0;
 }
 
+static int open_direct(void **state)
+{
+    (void)state;
+    sim_bed_open(&bed, &(struct sim_bed_options){.is_stepped = true, .is_direct = true});
+    return 0;
+}
+
 static int open_vale_with_rings(void **state)
 {
     (void)state;
@@ -265,6 +272,49 @@ static void a_reset_in_the_middle_leaves_the_other_side_alone(void **state)
     sim_expect(&bed, 1, 4, 4);
 }
 
+/* ---- direct mode: kernel loops off, klooptx=off and klooprx=off ---- */
+
+static void without_loops_rings_are_synced_by_who_kicks_them(void **state)
+{
+    g_autoptr(GError) error = NULL;
+
+    (void)state;
+    sim_bed_start(&bed, NULL);
+    struct ptnet_queue *tx = sim_tx(&bed, 0), *rx = sim_rx(&bed, 1);
+    sim_frame_fill(0, 0, tx->buf_base + (size_t)tx->ring->slot[0].buf_idx * tx->buf_size, 60);
+    tx->ring->slot[0].len = 60;
+    tx->ring->head = tx->ring->cur = 1;
+    assert_true(ptnet_txsync(tx, 0, &error));
+    assert_int_equal(sim_kicks(&bed, 0), 1);
+    assert_int_equal(tx->ktoa->hwcur, 1);
+    /* what arrives is announced to a ring that asked for nothing, and fetched by its kick */
+    assert_int_equal(ptnet_stats(bed.sides[1].ptnet).interrupts[1], 1);
+    assert_true(ptnet_rxsync(rx, 0, &error));
+    assert_int_equal(rx->ring->tail, 0);
+    assert_int_equal(sim_kicks(&bed, 1), 1);
+    assert_true(ptnet_rxsync(rx, 0, &error));
+    assert_int_equal(rx->ring->tail, 1);
+    assert_int_equal(rx->ring->slot[0].len, 60);
+}
+
+/* ---- a port without passthrough ---- */
+
+static void a_device_without_passthrough_has_no_rings_to_drive(void **state)
+{
+    struct ptnet_options options = {.no_passthrough = true};
+    struct ptnet_driver_options driver = {.no_vnet_hdr = true};
+    struct sim_ptnet p;
+    g_autoptr(GError) error = NULL;
+
+    (void)state;
+    assert_true(sim_ptnet_add(bed.machines[0], bed.host, &options, &p, &error));
+    sim_bed_rescan(&bed, 0);
+    driver.shared = bed.regions[0];
+    assert_false(sim_ptnet_open(&p, bed.buses[0], &driver, &error));
+    assert_true(g_error_matches(error, PTNET_ERROR, PTNET_ERROR_DEVICE));
+    assert_non_null(strstr(error->message, "0 tx and 0 rx rings"));
+}
+
 /* ---- the switch ---- */
 
 static void ring_i_is_ring_i_of_the_other_port(void **state)
@@ -424,6 +474,9 @@ int main(void)
         on_vale(a_reset_in_the_middle_leaves_the_other_side_alone),
         cmocka_unit_test_setup_teardown(ring_i_is_ring_i_of_the_other_port, open_vale_with_rings,
                                         close_bed),
+        cmocka_unit_test_setup_teardown(without_loops_rings_are_synced_by_who_kicks_them,
+                                        open_direct, close_bed),
+        on_vale(a_device_without_passthrough_has_no_rings_to_drive),
         on_vale(headers_are_negotiated_and_large_frames_cross_whole),
         on_vale(a_receiver_without_headers_gets_segments_with_checksums),
         on_vale(a_guest_that_lies_costs_other_ports_no_frame),

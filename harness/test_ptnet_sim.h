@@ -6,10 +6,14 @@
 #define RINGLAB_TEST_PTNET_SIM_H
 
 #include "harness/sim_ptnet.h"
-#include "models/netmap/test_nm_bed.h"
 #include "models/vale/vale.h"
 
-#include <stdio.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
 
 enum {
     SIM_SHARED_BYTES = 1 << 20,
@@ -21,6 +25,7 @@ enum {
 struct sim_bed_options {
     bool is_pipe; /* else VALE */
     bool is_stepped;
+    bool is_direct;        /* the kernel loops run in whoever kicks */
     unsigned rings, slots; /* 0: 1, 256 */
 };
 
@@ -50,7 +55,9 @@ static inline void sim_bed_open_side(struct sim_bed *bed, unsigned side, const c
 {
     struct ptnet_options options = {.port = port,
                                     .mac = {2, 0, 0, 0, 0, (uint8_t)(side + 1)},
-                                    .is_stepped = bed->options.is_stepped};
+                                    .is_stepped = bed->options.is_stepped,
+                                    .kloop_direct_tx = bed->options.is_direct,
+                                    .kloop_direct_rx = bed->options.is_direct};
     g_autoptr(GError) error = NULL;
 
     bed->machines[side] = sim_machine_new();
@@ -68,10 +75,11 @@ static inline void sim_bed_open(struct sim_bed *bed, const struct sim_bed_option
     const unsigned rings = options->rings ? options->rings : 1;
     const unsigned slots = options->slots ? options->slots : 256;
 
-    *bed = (struct sim_bed){.options = *options};
-    bed->host = bed_host();
+    struct nm_nic_options nic = {.name = "x0"}; /* what pipes hang on */
+
+    *bed = (struct sim_bed){.options = *options, .host = nm_host_new(NULL, NULL)};
+    assert_true(bed->host && nm_nic_new(bed->host, &nic, NULL));
     bed->room = g_malloc((size_t)SIM_MAX_BURST * SIM_ROOM);
-    bed_nic_new(bed->host, "x0");
     for (unsigned side = 0; side < 2; side++) {
         g_autofree char *port =
             g_strdup_printf("%s@conf:rings=%u,slots=%u",

@@ -103,10 +103,10 @@ static bool read_ring_numbers(struct ptnet_driver *d, GError **error)
         !read_reg(d, PTNET_IO_NUM_RX_RINGS, &n_rx, error)) {
         return false;
     }
-    if (n_tx == 0 || n_rx == 0 || n_tx > PTNET_MAX_RINGS || n_rx > PTNET_MAX_RINGS - n_tx) {
+    if (n_tx == 0 || n_rx == 0 || n_tx > PTNET_MAX_QUEUES || n_rx > PTNET_MAX_QUEUES - n_tx) {
         return ptnet_fail(d, PTNET_ERROR_DEVICE, error,
                           "it says it has %" PRIu32 " tx and %" PRIu32 " rx rings (%d at most)",
-                          n_tx, n_rx, PTNET_MAX_RINGS);
+                          n_tx, n_rx, PTNET_MAX_QUEUES);
     }
     d->n_rings[true] = n_tx;
     d->n_rings[false] = n_rx;

@@ -12,7 +12,7 @@
 
 enum {
     PTNET_PAGE_BYTES = 4096, /* of the guest; the CSB is two: guest to host, host to guest */
-    PTNET_MAX_RINGS = PTNET_MAX_KICKS,
+    PTNET_MAX_QUEUES = PTNET_MAX_KICKS,
     PTNET_WORD_STRIDE = 64, /* between interrupt words: a cache line each */
 };
 
@@ -37,7 +37,7 @@ struct ptnet_driver {
     bool is_started;
     bool is_told; /* the device has addresses of ours */
     struct ptnet_memory memory;
-    struct ptnet_queue queues[PTNET_MAX_RINGS];
+    struct ptnet_queue queues[PTNET_MAX_QUEUES];
 };
 
 static inline unsigned ptnet_n_queues(const struct ptnet_driver *d)
