@@ -44,7 +44,7 @@ end
 
 local function ipv4(from, to, protocol, payload)
     local function header(sum)
-        return string.pack(">I1I1I2I2I2I1I1I2", 0x45, 0, 20 + #payload, 1, 0x4000, 64, protocol, sum) ..
+        return string.pack(">I1I1I2I2I2I1I1I2", 0x45, 0, 20 + #payload & 0xffff, 1, 0x4000, 64, protocol, sum) ..
             I.address(from.ip) .. I.address(to.ip)
     end
     return to.mac .. from.mac .. "\x08\0" .. header(I.checksum(header(0))) .. payload
@@ -83,6 +83,18 @@ function I.udp_of(f)
         local from, to, len = string.unpack(">I2I2I2", f, 35)
         return from, to, f:sub(43, 34 + len)
     end
+end
+
+-- A TCP segment with PSH and ACK, without a checksum: for whoever cuts it.
+function I.tcp(from, from_port, to, to_port, sequence, data)
+    return ipv4(from, to, 6, string.pack(">I2I2I4I4I1I1I2I2I2", from_port, to_port, sequence, 1, 0x50, 0x18,
+        0x1000, 0, 0) .. data)
+end
+
+-- Whether a TCP frame's checksum is right.
+function I.tcp_is_sound(f)
+    local segment = f:sub(35, 14 + string.unpack(">I2", f, 17))
+    return I.checksum(f:sub(27, 34) .. string.pack(">I1I1I2", 0, 6, #segment) .. segment) == 0
 end
 
 -- The first frame that `what` makes something of, as what it made; others are passed over.

@@ -129,6 +129,7 @@ test("a head beyond tail but in the ring stays as it is, and nothing moves until
     b.rx[0].head = 3
     expect(b:rxsync(), "OK")
     expect({ b.rx[0].head, b.rx[0].tail }, { 3, 0 })
+    expect.match(host:log()[1], "vale0:b RX0: bad ring")
     b.rx[0].head = 0
     b.rx[0].cur = 0
     a:send(frame(60, 1))
