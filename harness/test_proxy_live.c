@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -694,6 +695,65 @@ static void a_killed_qemu_leaves_the_model_whole_and_it_meets_the_next(void **st
     assert_int_equal(notes->len, 0);
 }
 
+struct raiser {
+    struct pci_model *m;
+    atomic_bool is_done;
+};
+
+static void *raise_all_the_time(void *data)
+{
+    struct raiser *r = data;
+    while (!r->is_done) {
+        for (unsigned i = 0; i < TOY_VECTORS; i++) {
+            pci_model_raise(r->m, i);
+        }
+        g_thread_yield();
+    }
+    return NULL;
+}
+
+static void wait_for_more_messages(struct pci_model *m)
+{
+    gint64 until = g_get_monotonic_time() + DEADLINE_MS * 1000;
+    uint64_t n = pci_model_stats(m).messages + 1000;
+    while (pci_model_stats(m).messages < n) {
+        assert_true(g_get_monotonic_time() < until);
+        g_thread_yield();
+    }
+}
+
+static void a_model_goes_on_interrupting_while_its_qemus_come_and_die(void **state)
+{
+    struct toy_model *toy = toy_new();
+    struct session_machine *m = new_machine(&(struct session_machine_options){.has_bridge = true});
+    struct session_device *dev = declare(m, toy, NULL);
+    struct raiser r = {.m = toy->m};
+    g_autoptr(GError) error = NULL;
+    pthread_t thread;
+    (void)state;
+    assert_int_equal(pthread_create(&thread, NULL, raise_all_the_time, &r), 0);
+    for (unsigned i = 0; i < 4; i++) {
+        start(m);
+        struct pci_device *p = function_of(dev);
+        struct interrupt *irq = aim(p, 0, session_machine_ram(m), 0x11);
+        struct interrupt *bell = interrupt_new_eventfd(p, 1, session_machine_bridge(m), &error);
+        check(bell != NULL, error);
+        check(msix_set_enabled(p, true, &error), error);
+        check(interrupt_wait(irq, DEADLINE_MS, &error), error);
+        check(interrupt_wait(bell, DEADLINE_MS, &error), error);
+        wait_for_more_messages(toy->m);
+        kill(qemu_pid(session_machine_qemu(m)), SIGKILL);
+        assert_true(session_device_wait_unserved(dev, DEADLINE_MS));
+        assert_false(pci_model_msix_enabled(toy->m));
+        interrupt_abandon(irq);
+        interrupt_abandon(bell);
+        session_machine_stop(m);
+    }
+    r.is_done = true;
+    pthread_join(thread, NULL);
+    assert_int_equal(notes->len, 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, open_session, close_session)
 
 int main(void)
@@ -719,6 +779,7 @@ int main(void)
         TEST(a_model_that_hangs_is_cut_off_and_qemu_goes_on),
         TEST(a_model_that_never_comes_back_does_not_hold_up_the_session),
         TEST(a_killed_qemu_leaves_the_model_whole_and_it_meets_the_next),
+        TEST(a_model_goes_on_interrupting_while_its_qemus_come_and_die),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
