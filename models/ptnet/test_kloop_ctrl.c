@@ -168,7 +168,7 @@ static void expect_frame(struct program *p, uint8_t fill)
     uint64_t n;
 
     while (atomic_load_explicit(&p->ktoa[RX].hwtail, memory_order_acquire) == head) {
-        assert_int_equal(poll(&irq, 1, KLOOP_SLEEP_MS / 2), 1);
+        assert_int_equal(poll(&irq, 1, DEADLINE_MS), 1);
         assert_int_equal(read(irq.fd, &n, sizeof(n)), sizeof(n));
     }
     union nm_slot_word w = nm_slot_load(&ring->slot[head]);

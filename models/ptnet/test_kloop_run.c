@@ -22,10 +22,9 @@ _Static_assert(offsetof(struct eventfds, fds) ==
 struct runner {
     struct bed *bed;
     struct eventfds eventfds;
-    struct nmreq_opt_sync_kloop_mode mode;
-    uint32_t sleep_us;
+    struct kloop *kloop;
+    struct kloop_stats stats; /* at its end */
     pthread_t thread;
-    int result;
 };
 
 static void open_eventfds(struct eventfds *e)
@@ -60,37 +59,34 @@ static void *run(void *data)
 {
     struct runner *r = data;
 
-    r->result = start(r->bed, r->sleep_us, &r->eventfds, &r->mode);
+    kloop_run(r->kloop);
+    r->stats = kloop_stats(r->kloop);
+    kloop_free(r->kloop);
     return NULL;
-}
-
-static void wait_for_state(struct bed *bed, int bit)
-{
-    uint64_t deadline = now_ms() + DEADLINE_MS;
-
-    while (!(bed->file.kloop_state & bit)) {
-        assert_true(now_ms() < deadline);
-        sched_yield();
-    }
 }
 
 static void start_runner(struct runner *r, struct bed *bed, uint32_t mode)
 {
-    *r = (struct runner){.bed = bed, .result = -1};
+    int err = 0;
+
+    *r = (struct runner){.bed = bed};
     open_eventfds(&r->eventfds);
-    r->mode.mode = mode;
     enable_csb(bed);
+    struct kloop_options options = {
+        .eventfds = r->eventfds.fds, .n_eventfds = N_RINGS, .mode = mode};
+    r->kloop = kloop_new(&bed->file, &options, &err);
+    assert_non_null(r->kloop);
     assert_int_equal(pthread_create(&r->thread, NULL, run, r), 0);
-    wait_for_state(bed, KLOOP_RUNNING);
 }
 
+/* A sleep that nothing ended would be a wake-up that was lost. */
 static void stop_runner(struct runner *r)
 {
     assert_int_equal(kloop_stop(&r->bed->file), 0);
     assert_int_equal(r->bed->file.kloop_state, 0);
     pthread_join(r->thread, NULL);
-    assert_int_equal(r->result, 0);
     close_eventfds(&r->eventfds);
+    assert_int_equal(r->stats.timeouts, 0);
 }
 
 static uint64_t counter_of(int fd)
@@ -124,7 +120,7 @@ static void wait_for_hwcur(struct bed *bed, unsigned ring, uint32_t hwcur)
 
 static void wait_for_syncs(struct bed *bed, unsigned ring, unsigned n)
 {
-    uint64_t deadline = now_ms() + KLOOP_SLEEP_MS / 2; /* less than what mends a lost wake-up */
+    uint64_t deadline = now_ms() + DEADLINE_MS;
 
     while (bed->rings[ring].n_syncs < n) {
         assert_true(now_ms() < deadline);
@@ -236,6 +232,8 @@ static void each_kick_is_one_wake_up(void **state)
     /* the first pass, one for each kick, none for being stopped */
     assert_int_equal(bed->rings[TX0].n_syncs, 6);
     assert_int_equal(bed->rings[RX1].n_syncs, 6);
+    assert_int_equal(r.stats.passes, 6);
+    assert_int_equal(r.stats.kicks_seen, 5);
 }
 
 static void kicks_are_seen_by_descriptor_and_the_counters_are_left_alone(void **state)
@@ -374,18 +372,23 @@ static void a_stop_without_a_loop_ends_the_next_one_at_its_first_look(void **sta
     assert_int_equal(bed->file.kloop_state, 0);
 }
 
+static void *run_busily(void *data)
+{
+    assert_int_equal(start(data, 1000, NULL, NULL), 0);
+    return NULL;
+}
+
 static void a_loop_that_sleeps_between_busy_passes_is_stopped(void **state)
 {
     struct bed *bed = *state;
-    struct runner r = {.bed = bed, .result = -1, .sleep_us = 1000};
+    pthread_t thread;
 
-    open_eventfds(&r.eventfds);
-    close(r.eventfds.fds[TX0].ioeventfd);
-    r.eventfds.fds[TX0].ioeventfd = -1;
     enable_csb(bed);
-    assert_int_equal(pthread_create(&r.thread, NULL, run, &r), 0);
-    wait_for_state(bed, KLOOP_RUNNING);
-    stop_runner(&r);
+    assert_int_equal(pthread_create(&thread, NULL, run_busily, bed), 0);
+    wait_for_syncs(bed, RX1, 3);
+    assert_int_equal(kloop_stop(&bed->file), 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(bed->file.kloop_state, 0);
 }
 
 /* ---- races ---- */
@@ -444,7 +447,7 @@ static unsigned send_frames(struct runner *r, unsigned ring)
     unsigned n_kicks = 0;
 
     for (unsigned i = 0; i < N_FRAMES; i++) {
-        uint64_t deadline = now_ms() + KLOOP_SLEEP_MS / 2; /* less than what mends a lost wake-up */
+        uint64_t deadline = now_ms() + DEADLINE_MS;
 
         while (head == atomic_load(&ktoa->hwtail)) {
             assert_true(now_ms() < deadline);
@@ -458,7 +461,7 @@ static unsigned send_frames(struct runner *r, unsigned ring)
             n_kicks++;
         }
     }
-    for (uint64_t deadline = now_ms() + KLOOP_SLEEP_MS / 2; atomic_load(&ktoa->hwcur) != head;) {
+    for (uint64_t deadline = now_ms() + DEADLINE_MS; atomic_load(&ktoa->hwcur) != head;) {
         assert_true(now_ms() < deadline);
         sched_yield();
     }
