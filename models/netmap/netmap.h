@@ -87,6 +87,7 @@ bool nm_nic_info(struct nm_host *host, const char *name, struct nm_nic_info *inf
 
 /* ---- the device file; functions return 0 or a positive errno ---- */
 
+/* NULL with errno: no descriptor was left for its eventfd. */
 struct nm_file *nm_open(struct nm_host *host);
 /* As close(2): rings are given up, what the file had alone is freed, a sync-kloop is stopped. */
 void nm_close(struct nm_file *file);

@@ -19,7 +19,7 @@ struct nm_request {
 /* Answers it, without copying anything in or out: 0 or errno. */
 int nm_request_run(struct nm_request *request);
 
-/* The handlers; nm_register takes host->lock itself, as do the rest. */
+/* The handlers; each takes host->lock itself. */
 int nm_request_register(struct nm_request *request);
 int nm_request_port_info(struct nm_request *request);
 int nm_request_pools_info(struct nm_request *request);

@@ -40,7 +40,8 @@ static uint32_t register_mode(struct legacy *l)
         const size_t len = strnlen(nmr->nr_name, sizeof(nmr->nr_name) - 1);
 
         (void)g_snprintf(l->header.nr_name + len, sizeof(l->header.nr_name) - len, "%c%u",
-                         mode == NR_REG_PIPE_MASTER ? '{' : '}', nmr->nr_ringid & NETMAP_RING_MASK);
+                         mode == NR_REG_PIPE_MASTER ? '{' : '}',
+                         (unsigned)nmr->nr_ringid & NETMAP_RING_MASK);
         return NR_REG_ALL_NIC;
     }
     default:

@@ -24,13 +24,10 @@ static bool is_compatible(const struct nm_kring *kring, uint64_t mask, uint64_t 
            ((kring->offset_mask & mask) == mask && kring->offset_max >= max_offset);
 }
 
-static void apply(struct nm_kring *kring, const struct nmreq_opt_offsets *option, uint64_t mask)
+static void set(struct nm_kring *kring, const struct nmreq_opt_offsets *option, uint64_t mask)
 {
     const uint64_t room = kring->buf_size - option->nro_max_offset;
 
-    if (kring->users > 1) {
-        return;
-    }
     kring->offset_mask = mask;
     kring->offset_max = option->nro_max_offset;
     kring->usable_len = (uint32_t)(option->nro_min_gap ? MIN(room, option->nro_min_gap) : room);
@@ -38,6 +35,28 @@ static void apply(struct nm_kring *kring, const struct nmreq_opt_offsets *option
     for (uint32_t i = 0; i < kring->num_slots; i++) {
         kring->ring->slot[i].ptr = option->nro_initial_offset;
     }
+}
+
+/* The file is the ring's only user; but a switch may deliver into it by now, and the other end of a
+ * pipe send. */
+static void apply(struct nm_kring *kring, const struct nmreq_opt_offsets *option, uint64_t mask)
+{
+    struct nm_adapter *na = kring->na;
+    bool is_held;
+
+    if (kring->users > 1) {
+        return;
+    }
+    atomic_store(&kring->is_on, false);
+    if (na->ops->quiesce) {
+        na->ops->quiesce(na);
+    }
+    is_held = kring->pipe && nm_kr_acquire(kring->pipe, true) == 0;
+    set(kring, option, mask);
+    if (is_held) {
+        nm_kr_release(kring->pipe);
+    }
+    atomic_store(&kring->is_on, true);
 }
 
 int nm_offsets_apply(struct nm_file *file, struct nmreq_opt_offsets *option)

@@ -539,10 +539,11 @@ static void frames_of_two_threads_arrive_once_and_in_order(void **state)
     struct end from = {.file = open_end(bed, "x0{1", 32)}, to = {.file = nm_open(bed->host)};
 
     assert_int_equal(bed_register(to.file, "x0}1", &reg), 0);
-    GThread *sender = g_thread_new("sender", send_numbers, &from);
-    GThread *receiver = g_thread_new("receiver", receive_numbers, &to);
-    g_thread_join(sender);
-    g_thread_join(receiver);
+    GThread *threads[] = {g_thread_new("sender", send_numbers, &from),
+                          g_thread_new("receiver", receive_numbers, &to)};
+    for (size_t i = 0; i < G_N_ELEMENTS(threads); i++) {
+        g_thread_join(threads[i]);
+    }
     assert_int_equal(from.errors, 0);
     assert_int_equal(to.errors, 0);
     assert_int_equal(to.n, N_FRAMES);
