@@ -415,17 +415,3 @@ struct pci_model *sim_machine_function(struct machine *m, unsigned slot)
 {
     return slot < SIM_MACHINE_SLOTS ? sim_of(m)->slots[slot].function : NULL;
 }
-
-void sim_machine_reset(struct machine *m)
-{
-    struct sim_machine *s = sim_of(m);
-
-    pthread_mutex_lock(&s->lock);
-    for (unsigned i = 0; i < SIM_MACHINE_SLOTS; i++) {
-        if (s->slots[i].function) {
-            pci_model_reset(s->slots[i].function);
-            show_memory(s, &s->slots[i]);
-        }
-    }
-    pthread_mutex_unlock(&s->lock);
-}

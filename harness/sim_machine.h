@@ -31,7 +31,5 @@ bool sim_machine_add(struct machine *m, struct pci_model *function, unsigned slo
 struct interrupt_bridge *sim_machine_bridge(struct machine *m);
 /* The function in this slot, or NULL. */
 struct pci_model *sim_machine_function(struct machine *m, unsigned slot);
-/* As the reset button: all functions, without telling the drivers. */
-void sim_machine_reset(struct machine *m);
 
 #endif

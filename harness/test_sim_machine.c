@@ -43,11 +43,6 @@ static void toy_write(void *data, unsigned bar, uint64_t offset, uint64_t value,
     }
 }
 
-static void toy_reset(void *data)
-{
-    ((struct toy *)data)->value = 0;
-}
-
 static void toy_free(void *data)
 {
     struct toy *t = data;
@@ -59,7 +54,7 @@ static void toy_free(void *data)
 static struct pci_model *toy_new(uint16_t device_id)
 {
     static const struct pci_model_ops ops = {
-        .name = "toy", .read = toy_read, .write = toy_write, .reset = toy_reset, .free = toy_free};
+        .name = "toy", .read = toy_read, .write = toy_write, .free = toy_free};
     struct toy *t = g_new0(struct toy, 1);
     g_autoptr(GError) error = NULL;
 
@@ -297,23 +292,6 @@ static void a_message_to_the_bridge_rings_one_eventfd(void **state)
     assert_int_equal(pci_model_stats(model).messages_lost, 2);
 }
 
-static void a_reset_takes_addresses_and_registers_back(void **state)
-{
-    (void)state;
-    g_autoptr(GError) error = NULL;
-
-    assert_true(pci_device_enable(dev, &error));
-    uint64_t base = dev->bars[MEMORY_BAR].base;
-    toy->value = 5;
-    sim_machine_reset(machine);
-    assert_int_equal(toy->value, 0);
-    assert_null(guest_memory_host(machine->memory, base, 1));
-    pci_bus_forget(bus);
-    assert_true(pci_bus_scan(bus, &error));
-    assert_true(pci_device_enable(dev, &error));
-    assert_ptr_equal(guest_memory_host(machine->memory, dev->bars[MEMORY_BAR].base, 1), toy->page);
-}
-
 static void a_slot_holds_one_function(void **state)
 {
     (void)state;
@@ -384,7 +362,6 @@ int main(void)
         on_machine(memory_of_a_model_is_guest_memory_while_its_bar_is_decoded),
         on_machine(a_message_lands_in_guest_memory),
         on_machine(a_message_to_the_bridge_rings_one_eventfd),
-        on_machine(a_reset_takes_addresses_and_registers_back),
         on_machine(a_slot_holds_one_function),
         on_machine(memory_that_would_overlap_is_refused),
         on_machine(there_are_no_interrupt_lines),

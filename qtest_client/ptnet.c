@@ -373,11 +373,6 @@ void ptnet_driver_abandon(struct ptnet_driver *d)
 
 /* ---- what is known ---- */
 
-bool ptnet_driver_is_started(const struct ptnet_driver *d)
-{
-    return d->is_started;
-}
-
 unsigned ptnet_driver_n_tx(const struct ptnet_driver *d)
 {
     return d->n_rings[true];
@@ -411,9 +406,4 @@ unsigned ptnet_driver_header_bytes(const struct ptnet_driver *d)
 uint32_t ptnet_driver_features(const struct ptnet_driver *d)
 {
     return d->features;
-}
-
-struct pci_device *ptnet_driver_device(const struct ptnet_driver *d)
-{
-    return d->dev;
 }

@@ -75,7 +75,6 @@ bool ptnet_driver_stop(struct ptnet_driver *d, GError **error);
 /* Forgets the device without telling it: a guest that died. The host goes on using the CSB, which
  * therefore stays allocated. */
 void ptnet_driver_abandon(struct ptnet_driver *d);
-bool ptnet_driver_is_started(const struct ptnet_driver *d);
 unsigned ptnet_driver_n_tx(const struct ptnet_driver *d);
 unsigned ptnet_driver_n_rx(const struct ptnet_driver *d);
 /* NULL if there is no such ring. */
@@ -84,7 +83,6 @@ struct ptnet_queue *ptnet_driver_rx(struct ptnet_driver *d, unsigned i);
 const uint8_t *ptnet_driver_mac(const struct ptnet_driver *d);    /* 6 bytes */
 unsigned ptnet_driver_header_bytes(const struct ptnet_driver *d); /* 0, 10 or 12 */
 uint32_t ptnet_driver_features(const struct ptnet_driver *d);     /* PTNETMAP_F_ */
-struct pci_device *ptnet_driver_device(const struct ptnet_driver *d);
 
 /* ---- native: the application moves ring->head and cur, then syncs (ptnet.md 6) ----
  * `flags`: 0 as poll(2) does it, NAF_FORCE_RECLAIM (tx) and NAF_FORCE_READ (rx) as NIOCTXSYNC and
