@@ -135,6 +135,31 @@ static void a_sender_that_waits_is_told_when_there_is_room(void **state)
     nm_host_free(host);
 }
 
+static void a_sender_is_told_when_a_receiver_that_stays_attached_is_closed(void **state)
+{
+    struct nm_host *host = test_host();
+    struct nmreq_register small = {.nr_mode = NR_REG_ALL_NIC, .nr_tx_slots = 128};
+    struct client a, b;
+
+    (void)state;
+    assert_int_equal(client_open_with(&a, host, "vale0:a", &small), 0);
+    assert_int_equal(newif(host, TEST_NAME("v0")), 0);
+    assert_int_equal(attach(host, TEST_NAME("vale0:v0"), NR_REG_ALL_NIC, NULL), 0);
+    b = client_open(host, "v0");
+    assert_int_equal(vale_set_full_policy(host, "vale0:", VALE_FULL_WAIT), 0);
+    for (unsigned i = 0; i < 63 + 127; i++) {
+        client_send(&a, 0xff, 1, (uint8_t)i);
+    }
+    struct pollfd fd = {.fd = nm_poll_fd(a.file), .events = POLLIN};
+    assert_int_equal(nm_poll(a.file, POLLOUT), 0);
+    assert_int_equal(poll(&fd, 1, 0), 0);
+    client_close(&b);
+    assert_int_equal(poll(&fd, 1, 0), 1);
+    assert_int_equal(nm_poll(a.file, POLLOUT), POLLOUT);
+    client_close(&a);
+    nm_host_free(host);
+}
+
 static void a_receiver_that_polls_is_woken(void **state)
 {
     struct nm_host *host = test_host();
@@ -183,6 +208,52 @@ static void ports_with_and_without_vnet_headers_understand_each_other(void **sta
     nm_txsync(b.file);
     assert_int_equal(client_take(&a, 0, frame, &flags), 60);
     assert_int_equal(frame[59], 'x');
+    client_close(&a);
+    client_close(&b);
+    nm_host_free(host);
+}
+
+/* Lengths of the frames that a TCP frame of 3000 bytes behind a header becomes at `to`. */
+static void send_large(struct client *from, struct client *to, int lengths[3])
+{
+    static const uint8_t begin[] = {0, NM_VNET_HDR_GSO_TCPV4, 0, 0, 0, 0, 0, 0, 0, 0};
+    uint8_t packet[10 + 3000] = {0}, *frame = packet + 10, got[2048];
+    uint16_t flags;
+
+    memcpy(packet, begin, sizeof(begin));
+    test_mac(frame, 0xff);
+    test_mac(frame + 6, 1);
+    frame[12] = 0x08; /* IPv4, TCP, headers without options */
+    frame[14] = 0x45;
+    frame[34 + 12] = 0x50;
+    client_put(from, 0, packet, 2010)->flags = NS_MOREFRAG;
+    client_put(from, 0, packet + 2010, 1000);
+    assert_int_equal(nm_txsync(from->file), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        lengths[i] = client_take(to, 0, got, &flags);
+    }
+}
+
+static void a_port_that_had_a_header_goes_on_taking_frames_of_a_whole_buffer(void **state)
+{
+    struct nm_host *host = test_host();
+    struct client a = client_open(host, "vale0:a"), b = client_open(host, "vale0:b");
+    struct nmreq_port_hdr hdr = {.nr_hdr_len = 10};
+    int lengths[3];
+
+    (void)state;
+    assert_int_equal(test_request(host, NETMAP_REQ_PORT_HDR_SET, TEST_NAME("vale0:a"), &hdr), 0);
+    send_large(&a, &b, lengths);
+    assert_int_equal(lengths[0], 1514);
+    assert_int_equal(lengths[1], 1514);
+    assert_int_equal(lengths[2], 3000 - 54 - 2 * (1514 - 54) + 54);
+    assert_int_equal(test_request(host, NETMAP_REQ_PORT_HDR_SET, TEST_NAME("vale0:b"), &hdr), 0);
+    hdr.nr_hdr_len = 0;
+    assert_int_equal(test_request(host, NETMAP_REQ_PORT_HDR_SET, TEST_NAME("vale0:b"), &hdr), 0);
+    send_large(&a, &b, lengths);
+    assert_int_equal(lengths[0], 2048);
+    assert_int_equal(lengths[1], 54 + 3000 - 2048);
+    assert_int_equal(lengths[2], -1);
     client_close(&a);
     client_close(&b);
     nm_host_free(host);
@@ -390,8 +461,10 @@ int main(void)
         cmocka_unit_test(frames_go_from_port_to_port),
         cmocka_unit_test(transmission_never_blocks_and_the_excess_is_dropped),
         cmocka_unit_test(a_sender_that_waits_is_told_when_there_is_room),
+        cmocka_unit_test(a_sender_is_told_when_a_receiver_that_stays_attached_is_closed),
         cmocka_unit_test(a_receiver_that_polls_is_woken),
         cmocka_unit_test(ports_with_and_without_vnet_headers_understand_each_other),
+        cmocka_unit_test(a_port_that_had_a_header_goes_on_taking_frames_of_a_whole_buffer),
         cmocka_unit_test(names_are_checked_as_netmap_does),
         cmocka_unit_test(counts_are_brought_within_limits),
         cmocka_unit_test(a_switch_takes_254_ports_and_a_host_as_many_switches_as_it_was_told),

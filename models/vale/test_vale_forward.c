@@ -461,16 +461,33 @@ static void a_run_ends_where_a_frame_is_different(void **state)
         bed_queue(tx, 2 + i / 6 % 2, 1, 60, (uint8_t)i);
     }
     bed_slot(tx, 3)->flags = NS_MOREFRAG;
-    bed_queue(tx, 2, 9, 60, 'n'); /* another source, to be learnt */
-    bed_queue(tx, 2, 9, 10, 's'); /* too short */
+    bed_queue(tx, 3, 9, 60, 'n'); /* another source, to be learnt */
+    bed_queue(tx, 3, 9, 10, 's'); /* too short */
     bed_forward(bed, tx);
-    assert_int_equal(bed_waiting(bed_rx(bed, 1)), 26); /* with port 2's 'x' */
-    assert_int_equal(bed_waiting(bed_rx(bed, 2)), 25); /* with port 1's */
+    assert_int_equal(bed_waiting(bed_rx(bed, 1)), 25); /* with port 2's 'x' */
+    assert_int_equal(bed_waiting(bed_rx(bed, 2)), 26); /* with port 1's */
     assert_frame(bed_rx(bed, 1), 7, 60, 12);
-    assert_frame(bed_rx(bed, 1), 25, 60, 'n');
+    assert_frame(bed_rx(bed, 2), 25, 60, 'n');
     assert_int_equal(bed_slot(bed_rx(bed, 1), 4)->flags, 2 << NS_PORT_SHIFT | NS_MOREFRAG);
     assert_int_equal(vale_find(&bed->sw.table, 2 | UINT64_C(9) << 40), 0);
     assert_int_equal(bed->ports[0].port.counters.dropped_bad, 1);
+    bed_free(bed);
+}
+
+static void another_source_within_a_run_is_learnt(void **state)
+{
+    struct bed *bed = bed_new(64);
+    struct nm_kring *tx = bed_tx(bed, 0);
+
+    (void)state;
+    bed_send(bed, 1, 0xff, 2, 'x');
+    for (unsigned i = 0; i < 30; i++) {
+        bed_queue(tx, 2, i == 20 ? 9 : 1, 60, (uint8_t)i);
+    }
+    bed_forward(bed, tx);
+    assert_int_equal(bed_waiting(bed_rx(bed, 1)), 30);
+    assert_int_equal(vale_find(&bed->sw.table, 2 | UINT64_C(1) << 40), 0);
+    assert_int_equal(vale_find(&bed->sw.table, 2 | UINT64_C(9) << 40), 0);
     bed_free(bed);
 }
 
@@ -667,6 +684,7 @@ int main(void)
         cmocka_unit_test(a_lookup_of_ones_own_decides_port_and_ring),
         cmocka_unit_test(a_run_of_frames_keeps_their_order_and_lengths_across_the_rings_end),
         cmocka_unit_test(a_run_ends_where_a_frame_is_different),
+        cmocka_unit_test(another_source_within_a_run_is_learnt),
         cmocka_unit_test(a_run_that_does_not_fit_is_cut_off),
         cmocka_unit_test(frames_for_a_full_ring_wait_with_all_behind_them),
         cmocka_unit_test(a_flooded_frame_waits_until_there_is_room_everywhere),

@@ -131,7 +131,7 @@ int vale_detach(struct nm_host *host, struct nmreq_header *header, struct nmreq_
 
 /* ---- LIST ---- */
 
-static int list_named(const struct vale_switches *switches, const char *name,
+static int list_named(struct vale_switches *switches, const char *name,
                       struct nmreq_vale_list *body)
 {
     size_t len;
@@ -139,8 +139,7 @@ static int list_named(const struct vale_switches *switches, const char *name,
     if (vale_name_parse(name, &len) != VALE_NAME_GOOD) {
         return EINVAL;
     }
-    const struct vale_switch *sw =
-        vale_switch_find((struct vale_switches *)(uintptr_t)switches, name, false);
+    const struct vale_switch *sw = vale_switch_find(switches, name, false);
     if (!sw) {
         return ENOENT;
     }

@@ -91,7 +91,6 @@ static void chunk_take(struct vale_sender *sender, const struct nm_kring *kring,
         }
     }
     if (packet != n) { /* the application left off in the middle: what is there is sent */
-        sender->frags[n - 1].flags &= (uint16_t)~NS_MOREFRAG;
         sender->frags[packet].frags = (uint8_t)(n - packet);
     }
     chunk->n = n;
