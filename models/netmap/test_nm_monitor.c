@@ -20,6 +20,7 @@ struct port {
     struct nm_adapter up;
     bool is_slow; /* transmission is completed by complete() */
     bool is_full; /* nothing is taken of what is handed over */
+    _Atomic unsigned n_rxsyncs;
 };
 
 static int port_txsync(struct nm_kring *kring, int flags)
@@ -38,6 +39,7 @@ static int port_txsync(struct nm_kring *kring, int flags)
 static int port_rxsync(struct nm_kring *kring, int flags)
 {
     (void)flags;
+    atomic_fetch_add(&((struct port *)(void *)kring->na)->n_rxsyncs, 1);
     pthread_spin_lock(&kring->lease_lock); /* frames arrive in other threads */
     kring->hwcur = kring->rhead;
     pthread_spin_unlock(&kring->lease_lock);
@@ -385,6 +387,38 @@ static void frames_that_wait_for_the_port_are_copied_once(void **state)
     send_frames(f.file, 0, 7, 1);
     expect_frames(mon, 0, 7, 1, NS_TXMON);
     nm_close(mon);
+    tear_down(&f);
+}
+
+static void a_monitor_that_comes_later_begins_with_the_next_frame(void **state)
+{
+    (void)state;
+    struct fixture f = set_up();
+
+    send_frames(f.file, 0, 1, 6);
+    arrive(&f, 0, 1, 6);
+    assert_int_equal(drain(f.file, 0), 6);
+    struct nm_file *mon = monitor(&f, NR_MONITOR_TX | NR_MONITOR_RX);
+    send_frames(f.file, 0, 7, 4);
+    expect_frames(mon, 0, 7, 4, NS_TXMON);
+    assert_int_equal(nm_rxsync(mon), 0);
+    arrive(&f, 0, 11, 4);
+    expect_frames(mon, 0, 11, 4, 0);
+    nm_close(mon);
+    tear_down(&f);
+}
+
+static void a_monitor_has_receive_rings_looked_at_when_it_comes(void **state)
+{
+    (void)state;
+    struct fixture f = set_up();
+
+    /* a wire that told of frames once does so again only when somebody has looked */
+    nm_close(monitor(&f, NR_MONITOR_TX));
+    nm_close(monitor(&f, NR_ZCOPY_MON));
+    assert_int_equal(f.port->n_rxsyncs, 0);
+    nm_close(monitor(&f, NR_MONITOR_RX));
+    assert_int_equal(f.port->n_rxsyncs, N_RX);
     tear_down(&f);
 }
 
@@ -935,7 +969,9 @@ static void another_file_keeps_the_port_in_netmap_mode_for_its_monitors(void **s
 {
     (void)state;
     struct fixture f = set_up();
-    struct nm_file *mon = monitor(&f, NR_MONITOR_TX | NR_MONITOR_RX), *other = monitor(&f, 0);
+    struct nmreq_register all = {.nr_mode = NR_REG_NIC_SW,
+                                 .nr_flags = NR_MONITOR_TX | NR_MONITOR_RX};
+    struct nm_file *mon = monitor_with(&f, &all), *other = monitor(&f, 0);
 
     nm_close(f.file); /* the host rings go with it */
     f.file = other;
@@ -947,11 +983,12 @@ static void another_file_keeps_the_port_in_netmap_mode_for_its_monitors(void **s
 
     struct nmreq_register reg = {.nr_mode = NR_REG_SW};
     struct nm_file *host = monitor_with(&f, &reg); /* rings that begin anew */
-    arrive(&f, N_RX, 3, 2);
-    arrive(&f, N_RX, 5, 1);
+    arrive(&f, N_RX, 3, 3);
+    expect_frames(mon, N_RX, 3, 3, 0);
     nm_close(host);
     host = monitor_with(&f, &reg);
     arrive(&f, N_RX, 6, 1);
+    expect_frames(mon, N_RX, 6, 1, 0);
     nm_close(host);
     nm_close(mon);
     tear_down(&f);
@@ -1081,6 +1118,8 @@ int main(void)
         cmocka_unit_test(bad_modes_and_rings_are_refused),
         cmocka_unit_test(a_copy_monitor_gets_what_is_sent_and_what_arrives_and_the_port_keeps_it),
         cmocka_unit_test(frames_that_wait_for_the_port_are_copied_once),
+        cmocka_unit_test(a_monitor_that_comes_later_begins_with_the_next_frame),
+        cmocka_unit_test(a_monitor_has_receive_rings_looked_at_when_it_comes),
         cmocka_unit_test(only_the_direction_asked_for_is_monitored),
         cmocka_unit_test(one_ring_alone_can_be_monitored),
         cmocka_unit_test(host_rings_are_monitored_behind_those_of_the_nic),

@@ -336,6 +336,8 @@ static void *stream(void *data)
         /* a ring that a monitor is just looking at is skipped by a sync */
         for (unsigned more = 0; nm_ring_space(ring) < BURST && more < 1000000; more++)
             s->n_wrong += nm_rxsync(s->to->file) != 0;
+        if (nm_ring_space(ring) < BURST)
+            break;
         for (; nm_ring_space(ring) > 0; s->n_received++) {
             s->n_wrong += number_in(ring, ring->head) != s->n_received;
             ring->head = ring->cur = nm_ring_next(ring, ring->head);
