@@ -65,6 +65,8 @@ int sc_legacy_request(lua_State *L, struct nm_file *file, int table);
 /* host:NAME(port_name[, body]): the request of upvalue 1 on a file of its own; raises on failure.
  * For functions made by sc_push_request_methods. */
 void sc_push_request_methods(lua_State *L, int methods);
+/* Those of hosts that are about switches. */
+void sc_push_vale_methods(lua_State *L, int methods);
 /* Raises "WHAT NAME: ERRNO (text)". */
 int sc_raise_errno(lua_State *L, const char *what, const char *name, int err);
 /* "OK", "EBUSY" ... */

@@ -2,7 +2,6 @@
  * netmap{...}: a host with its allocators, interfaces, ports and switches; fresh in each test.
  */
 #include "harness/scenario/lua_host.h"
-#include "models/vale/vale.h"
 
 #include <string.h>
 
@@ -369,51 +368,6 @@ static int l_legacy(lua_State *L)
     return n;
 }
 
-/* ---- switches ---- */
-
-/* host:policy("vale0:", "drop"|"wait"): what happens to frames for a port that is full */
-static int l_policy(lua_State *L)
-{
-    static const char *const names[] = {"drop", "wait", NULL};
-    struct nm_host *host = sc_netmap(L, check(L));
-    const char *name = luaL_checkstring(L, 2);
-    int err = vale_set_full_policy(host, name,
-                                   (enum vale_full_policy)luaL_checkoption(L, 3, NULL, names));
-
-    return err ? sc_raise_errno(L, "policy of", name, err) : 0;
-}
-
-/* host:stats("vale0:a") -> counters of a switch's port */
-static int l_stats(lua_State *L)
-{
-    struct nm_host *host = sc_netmap(L, check(L));
-    const char *name = luaL_checkstring(L, 2);
-    struct vale_port_stats s;
-    int err = vale_port_stats(host, name, &s);
-
-    if (err) {
-        return sc_raise_errno(L, "statistics of", name, err);
-    }
-    const struct {
-        const char *name;
-        uint64_t value;
-    } fields[] = {
-        {"rx_frames", s.rx_frames},
-        {"rx_bytes", s.rx_bytes},
-        {"tx_frames", s.tx_frames},
-        {"tx_bytes", s.tx_bytes},
-        {"dropped_full", s.dropped_full},
-        {"dropped_bad", s.dropped_bad},
-        {"dropped_no_destination", s.dropped_no_destination},
-    };
-    lua_newtable(L);
-    for (size_t i = 0; i < G_N_ELEMENTS(fields); i++) {
-        lua_pushinteger(L, (lua_Integer)fields[i].value);
-        lua_setfield(L, -2, fields[i].name);
-    }
-    return 1;
-}
-
 /* host:log() -> what netmap had to say since the last call, line by line */
 static int l_log(lua_State *L)
 {
@@ -436,16 +390,8 @@ static int l_log(lua_State *L)
 void sc_open_netmap(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"nic", l_nic},
-        {"remove_nic", l_remove_nic},
-        {"nic_info", l_nic_info},
-        {"file", l_file},
-        {"open", l_open},
-        {"policy", l_policy},
-        {"request", l_request},
-        {"stats", l_stats},
-        {"legacy", l_legacy},
-        {"log", l_log},
+        {"nic", l_nic},   {"remove_nic", l_remove_nic}, {"nic_info", l_nic_info}, {"file", l_file},
+        {"open", l_open}, {"request", l_request},       {"legacy", l_legacy},     {"log", l_log},
         {NULL, NULL},
     };
     static const luaL_Reg meta[] = {{"__gc", l_gc}, {NULL, NULL}};
@@ -454,6 +400,7 @@ void sc_open_netmap(lua_State *L)
     luaL_getmetatable(L, LUA_NETMAP);
     lua_getfield(L, -1, "methods");
     sc_push_request_methods(L, lua_gettop(L));
+    sc_push_vale_methods(L, lua_gettop(L));
     lua_pop(L, 2);
     lua_pushcfunction(L, l_netmap);
     lua_setglobal(L, "netmap");

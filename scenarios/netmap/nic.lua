@@ -138,6 +138,38 @@ test("a NIC on a switch brings the wire's frames to the others, and theirs to th
     end
 end)
 
+test("a NIC attached with its host rings is two ports: the wire's and the stack's", function()
+    host:attach("vale0:em0", { nr_mode = N.NIC_SW })
+    expect(host:list("vale0:em0^").nr_port_idx, 1)
+    local a = host:open "vale0:a"
+    stack_out:send(f(1))
+    expect(a:recv(), f(1))
+    outside:send(N.frame(N.station(2), N.BROADCAST))
+    expect(a:recv(), N.frame(N.station(2), N.BROADCAST))
+    expect(stack_out:recv(), N.frame(N.station(2), N.BROADCAST))
+end)
+
+test("polling is for NICs on a switch, with processors that there are", function()
+    local one_cpu = { nr_mode = 1, nr_first_cpu_id = 0, nr_num_polling_cpus = 1 }
+    local function poll(name, body, off)
+        return (host:request { type = off and "VALE_POLLING_DISABLE" or "VALE_POLLING_ENABLE", name = name,
+            body = body or one_cpu })
+    end
+    host:attach "vale0:n0"
+    host:open "vale0:a"
+    expect(poll "n0", "EINVAL")
+    expect(poll "vale9:n0", "ENXIO")
+    expect(poll "vale0:a", "EOPNOTSUPP")
+    expect(poll("vale0:n0", { nr_mode = 1, nr_num_polling_cpus = 0 }), "EINVAL")
+    expect(poll("vale0:n0", { nr_mode = 1, nr_num_polling_cpus = 2 }), "EINVAL")
+    expect(poll("vale0:n0", one_cpu, true), "EFAULT")
+    expect(poll "vale0:n0", "OK")
+    expect(poll "vale0:n0", "EFAULT")
+    expect(host:request { type = "VALE_DETACH", name = "vale0:n0" }, "EBUSY")
+    expect(poll("vale0:n0", one_cpu, true), "OK")
+    host:detach "vale0:n0"
+end)
+
 test("a capture is a wire: its frames come in order, and what is sent is written", function()
     local path = os.tmpname()
     local writer = wire.pcap_writer(path)

@@ -183,6 +183,49 @@ test("unicast keeps to its ring, modulo the rings there are; broadcast comes on 
     end
 end)
 
+test("a lookup of one's own sends frames where it likes", function()
+    local p = ports(4)
+    local f = N.frame(at(1), at(2))
+    host:lookup("vale0:", 2)
+    p[1]:send(f)
+    expect(who_got(p, f), { 3 })
+    host:lookup("vale0:", "drop")
+    p[1]:send(f)
+    expect(who_got(p, f), {})
+    host:lookup("vale0:", "broadcast")
+    p[1]:send(f)
+    expect(who_got(p, f), { 2, 3, 4 })
+    host:lookup("vale0:", 99) -- nobody
+    p[1]:send(f)
+    expect(who_got(p, f), {})
+    host:lookup("vale0:", "learn")
+    p[2]:send(N.frame(at(2), N.BROADCAST))
+    who_got(p, N.frame(at(2), N.BROADCAST))
+    p[1]:send(f)
+    expect(who_got(p, f), { 2 })
+end)
+
+test("a slot can name its destination, where the switch looks at that", function()
+    local p = ports(4)
+    local f = N.frame(at(1), N.BROADCAST)
+    local function send_to(port)
+        local tx = p[1].tx[0]
+        tx[tx.cur]:set(f)
+        tx[tx.cur].flags = port << 8
+        N.step(tx, 1)
+        p[1]:txsync()
+        return who_got(p, f)
+    end
+    expect(send_to(3), { 2, 3, 4 }) -- netmap's own does not
+    host:slot_destination("vale0:", true)
+    expect(send_to(3), { 3 })
+    expect(send_to(4), { 4 })
+    expect(send_to(255), { 2, 3, 4 })
+    expect(send_to(0), { 2, 3, 4 })
+    expect(send_to(1), {}) -- its own
+    expect(send_to(200), {}) -- nobody's
+end)
+
 -- ---- full destinations ----
 
 test("what does not fit the destination is dropped and counted, the sender is never held up", function()
@@ -383,6 +426,19 @@ test("a switch takes 8 of its kind beside it", function()
     expect(host:request { type = "REGISTER", name = "vale8:a", body = { nr_mode = N.ALL_NIC } }, "ENOMEM")
     kept[3]:close()
     host:open "vale8:a"
+end)
+
+test("a switch has 254 ports and no more, and each of them its own frames", function()
+    local p = ports(254, { slots = 4 })
+    expect(host:request { type = "REGISTER", name = "vale0:p255", body = { nr_mode = N.ALL_NIC } }, "ENOMEM")
+    local f = N.frame(at(1), N.BROADCAST)
+    p[254]:send(f)
+    expect(#who_got(p, f), 253)
+    f = N.frame(at(7), at(1))
+    p[100]:send(f)
+    expect(who_got(p, f), { 254 })
+    p[17]:close()
+    host:open("vale0:again", { slots = 4 })
 end)
 
 test("switches do not hear each other", function()
