@@ -5,7 +5,7 @@
 #ifndef RINGLAB_TEST_VALE_BED_H
 #define RINGLAB_TEST_VALE_BED_H
 
-#include "models/vale/vale_deliver.h"
+#include "models/vale/vale_deliver_private.h"
 
 enum { BED_PORTS = 4, BED_RINGS = 2, BED_SLOTS = 16, BED_BUFFER = 2048 };
 

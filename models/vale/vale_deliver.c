@@ -3,7 +3,7 @@
  * filled without a lock, and published in the order of reservations. A packet is copied whole or
  * not at all.
  */
-#include "models/vale/vale_deliver.h"
+#include "models/vale/vale_deliver_private.h"
 
 enum { COPY_UNIT = 64, COPY_UNITS_BELOW = 1024 };
 

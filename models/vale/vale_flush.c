@@ -2,7 +2,7 @@
  * Giving lists of packets to their destinations, to one or to all. Where a destination is full, the
  * rest is dropped (netmap's way), or its sender waits until there is room everywhere.
  */
-#include "models/vale/vale_deliver.h"
+#include "models/vale/vale_deliver_private.h"
 
 static void remember_to_wake(struct vale_sender *sender, unsigned list)
 {

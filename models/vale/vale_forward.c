@@ -4,7 +4,7 @@
  * What a chunk costs depends on the destinations in it, not on the ports of the switch, unless
  * something is flooded. Not here: how a list gets into a ring (vale_deliver.c).
  */
-#include "models/vale/vale_deliver.h"
+#include "models/vale/vale_deliver_private.h"
 
 struct vale_sender *vale_sender_new(struct vale_gate *gate, struct vale_port *port)
 {

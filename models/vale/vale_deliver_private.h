@@ -1,8 +1,8 @@
 /*
  * Putting a chunk's frames into one receive ring: reserve, copy, publish. Of vale_forward.c.
  */
-#ifndef RINGLAB_VALE_DELIVER_H
-#define RINGLAB_VALE_DELIVER_H
+#ifndef RINGLAB_VALE_DELIVER_PRIVATE_H
+#define RINGLAB_VALE_DELIVER_PRIVATE_H
 
 #include "models/vale/vale_private.h"
 
