@@ -37,7 +37,6 @@ struct nm_host_options {
     uint32_t generic_rings;       /* 1 */
     bool fwd;                     /* forward between NIC and host rings without NR_FORWARD */
     bool no_timestamp;
-    bool generic_hwcsum;
     int admode; /* 0 best, 1 native only, 2 emulated only */
 };
 

@@ -55,8 +55,6 @@ enum {
     NKR_FAKE = 0x2,        /* no application binds it: its slots point to buffer 0 */
     NKR_NEEDRING = 0x4,    /* is to have a netmap_ring though nobody binds it (pipe peers) */
     NKR_NO_INDIRECT = 0x8, /* its application is a guest: what it calls an address is none here */
-    NKR_NOINTR = 0x10,     /* a VALE polling thread looks at it */
-    NKR_PENDINTR = 0x20,
 };
 
 struct nm_kring {
@@ -145,7 +143,6 @@ int nm_kr_acquire(struct nm_kring *kring, bool wait);
 void nm_kr_release(struct nm_kring *kring);
 /* No sync enters from now on, and none is inside when this returns. */
 void nm_kr_stop(struct nm_kring *kring);
-void nm_kr_start(struct nm_kring *kring);
 /* The same for the moment in which its functions are changed, with host->lock held: who wants to
  * sync waits. Stopped or not, it is as before afterwards. */
 void nm_kr_lock(struct nm_kring *kring);
@@ -185,7 +182,6 @@ void nm_notify(struct nm_kring *kring, int flags);
 /* ---- adapters ---- */
 
 enum {
-    NAF_SW_ONLY = 0x1,
     NAF_HOST_RINGS = 0x2, /* has host rings that work (else they are fake) */
     NAF_MEM_OWNER = 0x4,  /* keeps its allocator whatever requests say */
     NAF_BUSY = 0x8,       /* owned by the kernel: attached to a switch ... */

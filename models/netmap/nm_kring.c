@@ -47,11 +47,6 @@ void nm_kr_stop(struct nm_kring *kring)
     shut(kring, NM_KR_STOPPED);
 }
 
-void nm_kr_start(struct nm_kring *kring)
-{
-    atomic_fetch_and(&kring->state, ~NM_KR_STOPPED);
-}
-
 void nm_kr_lock(struct nm_kring *kring)
 {
     shut(kring, NM_KR_LOCKED);
