@@ -150,7 +150,7 @@ static uint32_t receive_directly(struct nm_kring *kring, struct nic_side *side, 
                                  uint32_t stop, bool *is_dry, int *error)
 {
     struct backend_frame frames[NIC_BURST];
-    uint32_t indices[NIC_BURST];
+    uint32_t indices[NIC_BURST] = {0};
 
     *is_dry = false;
     while (tail != stop && !*is_dry && *error == 0) {

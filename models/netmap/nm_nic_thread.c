@@ -47,12 +47,14 @@ static bool is_ring_on(const struct nm_nic *nic, enum nm_txrx t, unsigned i)
 
 static void notify(struct nm_nic *nic, struct nic_side *side, uint64_t set)
 {
+    if (!nic->is_active) {
+        return; /* the number of host rings may be changing */
+    }
     const unsigned first = nic_first_ring(nic, side, NM_RX), n = nic_n_rings(nic, side, NM_RX);
-
-    for (unsigned i = 0; i < n && nic->is_active; i++) {
+    for (unsigned i = 0; i < n; i++) {
         if ((set >> i & 1) && is_ring_on(nic, NM_RX, first + i)) {
             struct nm_kring *kring = &nic->na.krings[NM_RX][first + i];
-            nm_kr_notify(kring, 0);
+            kring->notify(kring, 0);
         }
     }
 }

@@ -140,7 +140,7 @@ static void a_frame_that_is_sent_comes_out_of_the_wire(void **state)
     struct bed bed = bed_new((struct nm_nic_options){0});
     struct nm_file *file = bind_to(bed.host, NR_REG_ALL_NIC, 0);
     struct netmap_ring *ring = tx_ring(file, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     put(ring, 60, 11, NS_BUF_CHANGED);
@@ -163,7 +163,7 @@ static void every_ring_sends(void **state)
 {
     struct bed bed = bed_new((struct nm_nic_options){.tx_rings = 3});
     struct nm_file *file = bind_to(bed.host, NR_REG_ALL_NIC, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     for (uint8_t i = 0; i < 3; i++) {
@@ -183,7 +183,7 @@ static void a_frame_that_cannot_be_is_dropped_and_counted(void **state)
     struct nm_file *file = bind_to(bed.host, NR_REG_ALL_NIC, 0);
     struct netmap_ring *ring = tx_ring(file, 0);
     const uint32_t own = ring->slot[2].buf_idx;
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     put(ring, 13, 1, 0);
@@ -226,7 +226,7 @@ static void a_wire_without_room_makes_the_ring_wait(void **state)
     struct bed bed = bed_new_with((struct nm_host_options){0}, (struct nm_nic_options){0}, 4);
     struct nm_file *file = bind_to(bed.host, NR_REG_ALL_NIC, 0);
     struct netmap_ring *ring = tx_ring(file, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     for (uint8_t i = 0; i < 15; i++) {
@@ -253,7 +253,7 @@ static void who_waits_for_room_is_woken_when_the_wire_has_some(void **state)
     struct bed bed = bed_new_with((struct nm_host_options){0}, (struct nm_nic_options){0}, 4);
     struct nm_file *file = bind_to(bed.host, NR_REG_ALL_NIC, 0);
     struct netmap_ring *ring = tx_ring(file, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     for (uint8_t i = 0; i < 15; i++) {
@@ -278,7 +278,7 @@ static void a_native_interface_joins_the_slots_of_a_frame(void **state)
     struct bed bed = bed_new((struct nm_nic_options){0});
     struct nm_file *file = bind_to(bed.host, NR_REG_ALL_NIC, 0);
     struct netmap_ring *ring = tx_ring(file, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     put(ring, 60, 1, 0);
@@ -302,7 +302,7 @@ static void a_frame_without_end_does_not_block_its_ring_for_ever(void **state)
     struct bed bed = bed_new((struct nm_nic_options){.tx_slots = 128});
     struct nm_file *file = bind_to(bed.host, NR_REG_ALL_NIC, 0);
     struct netmap_ring *ring = tx_ring(file, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     for (int i = 0; i < 65; i++) {
@@ -322,7 +322,7 @@ static void an_emulated_interface_sends_each_slot_for_itself(void **state)
 {
     struct bed bed = bed_new((struct nm_nic_options){.is_emulated = true});
     struct nm_file *file = bind_to(bed.host, NR_REG_ALL_NIC, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     put(tx_ring(file, 0), 70, 1, NS_MOREFRAG);
@@ -340,7 +340,7 @@ static void check_split(struct nm_nic_options o)
     struct bed bed = bed_new(o);
     struct nm_file *file = bind_to(bed.host, NR_REG_ALL_NIC, 0);
     struct netmap_ring *ring = rx_ring(file, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     feed(bed.wire, 5000, 7, 0);
     feed(bed.wire, 60, 8, 0);
@@ -371,7 +371,7 @@ static void a_frame_longer_than_the_ring_is_dropped(void **state)
 {
     struct bed bed = bed_new((struct nm_nic_options){.is_emulated = true, .rx_slots = 4});
     struct nm_file *file = bind_to(bed.host, NR_REG_ALL_NIC, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     feed(bed.wire, 3 * 2048 + 1, 7, 0);
@@ -391,7 +391,7 @@ static void frames_of_the_wire_come_in_order(void **state)
     struct bed bed = bed_new((struct nm_nic_options){.rx_slots = 8});
     struct nm_file *file = bind_to(bed.host, NR_REG_ALL_NIC, 0);
     struct netmap_ring *ring = rx_ring(file, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     for (uint8_t i = 0; i < 50; i++) { /* more than the ring takes: the wire keeps them */
@@ -414,7 +414,7 @@ static void a_frame_longer_than_a_buffer_is_dropped(void **state)
 {
     struct bed bed = bed_new((struct nm_nic_options){0});
     struct nm_file *file = bind_to(bed.host, NR_REG_ALL_NIC, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     feed(bed.wire, 2049, 1, 0);
@@ -472,7 +472,7 @@ static void each_flow_comes_to_its_ring(void **state)
 {
     struct bed bed = bed_new((struct nm_nic_options){.rx_rings = 4});
     struct nm_file *file = bind_to(bed.host, NR_REG_ALL_NIC, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     for (unsigned i = 0; i < 12; i++) {
@@ -503,7 +503,7 @@ static void a_ring_that_nobody_empties_loses_frames_and_the_others_none(void **s
     struct nm_file *idle = bind_to(bed.host, NR_REG_ONE_NIC, 1);
     const uint16_t ports[] = {port_of_ring(0, 2), port_of_ring(1, 2)};
     struct netmap_ring *ring = rx_ring(file, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     for (unsigned i = 0; i < N; i++) {
@@ -535,7 +535,7 @@ static void a_ring_that_is_full_does_not_keep_the_others_asleep(void **state)
         bed_new_with((struct nm_host_options){0}, (struct nm_nic_options){.rx_rings = 2}, 2048);
     struct nm_file *file = bind_to(bed.host, NR_REG_ONE_NIC, 0);
     struct nm_file *idle = bind_to(bed.host, NR_REG_ONE_NIC, 1);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     for (uint8_t i = 0; i < 10; i++) {
@@ -565,7 +565,7 @@ static void a_slot_without_a_buffer_is_an_error_of_its_ring(void **state)
     struct nm_file *file = bind_to(bed.host, NR_REG_ALL_NIC, 0);
     struct netmap_ring *ring = rx_ring(file, 0);
     const uint32_t own = ring->slot[1].buf_idx;
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     ring->slot[1].buf_idx = 1;
@@ -586,7 +586,7 @@ static void who_waits_for_a_frame_is_woken_by_it(void **state)
 {
     struct bed bed = bed_new((struct nm_nic_options){0});
     struct nm_file *file = bind_to(bed.host, NR_REG_ALL_NIC, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     for (uint8_t i = 0; i < 20; i++) {
@@ -605,7 +605,7 @@ static void a_frame_wakes_only_who_waits_for_its_ring(void **state)
     struct bed bed = bed_new((struct nm_nic_options){.rx_rings = 2});
     struct nm_file *files[] = {bind_to(bed.host, NR_REG_ONE_NIC, 0),
                                bind_to(bed.host, NR_REG_ONE_NIC, 1)};
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     for (unsigned i = 0; i < 20; i++) {
@@ -747,7 +747,7 @@ static void the_files_of_a_removed_interface_are_told(void **state)
 static void removing_an_interface_unplugs_its_wire(void **state)
 {
     struct bed bed = bed_new((struct nm_nic_options){0});
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     assert_true(nm_nic_remove(bed.host, "em0", NULL));

@@ -10,7 +10,7 @@ static void what_is_put_into_a_host_ring_reaches_the_stack(void **state)
     struct bed bed = bed_new((struct nm_nic_options){0});
     struct nm_file *file = bind_to(bed.host, NR_REG_SW, 0);
     struct netmap_ring *ring = tx_ring(file, 1);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     put(ring, 60, 1, 0);
@@ -51,7 +51,7 @@ static void what_the_stack_sends_comes_out_of_the_host_ring(void **state)
 {
     struct bed bed = bed_new((struct nm_nic_options){0});
     struct nm_file *file = bind_to(bed.host, NR_REG_NIC_SW, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     feed(bed.stack, 2049, 1, 0); /* longer than a buffer */
@@ -69,7 +69,7 @@ static void the_stack_uses_the_wire_while_netmap_does_not_transmit(void **state)
 {
     struct bed bed = bed_new((struct nm_nic_options){0});
     struct nm_file *file = bind_to(bed.host, NR_REG_SW, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     feed(bed.stack, 60, 1, 0);
@@ -87,7 +87,7 @@ static void a_host_ring_alone_gets_nothing_of_what_the_stack_sends(void **state)
     struct nm_host *host = nm_host_new(&(struct nm_host_options){.buf_num = 8192}, NULL);
     struct nm_nic_options o = {.name = "em0"}; /* without a wire, where it would go to */
     struct backend *stack;
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     assert_true(backend_cable_new(16, 2048, &o.stack, &stack, NULL));
@@ -108,7 +108,7 @@ static void a_frame_longer_than_a_buffer_never_takes_two_slots_of_a_host_ring(vo
 {
     struct bed bed = bed_new((struct nm_nic_options){.tx_rings = 2});
     struct nm_file *file = bind_to(bed.host, NR_REG_NIC_SW, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     feed(bed.stack, 2049, 1, 0);
@@ -131,7 +131,7 @@ static void a_request_chooses_the_number_of_host_rings(void **state)
                  &err);
     uint16_t ports[2] = {0};
     uint8_t frame[60];
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     assert_int_equal(err, 0);
@@ -164,7 +164,7 @@ static void a_request_chooses_the_number_of_host_rings(void **state)
 static void an_interface_that_nobody_has_open_connects_wire_and_stack(void **state)
 {
     struct bed bed = bed_new((struct nm_nic_options){.rx_rings = 2});
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     for (uint8_t i = 0; i < 100; i++) {
@@ -183,7 +183,7 @@ static void what_is_left_when_the_last_one_closes_it_goes_on(void **state)
 {
     struct bed bed = bed_new((struct nm_nic_options){0});
     struct nm_file *file = bind_to(bed.host, NR_REG_NIC_SW, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     for (uint8_t i = 0; i < 16; i++) {
@@ -206,7 +206,7 @@ static void frames_of_a_ring_that_nobody_has_go_to_the_stack(void **state)
     struct nm_file *file = bind_to(bed.host, NR_REG_ONE_NIC, 1);
     uint16_t ports[2] = {0};
     uint8_t frame[60];
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     for (uint16_t port = 1; !ports[0] || !ports[1]; port++) {
@@ -252,7 +252,7 @@ static void marked_frames_of_the_wire_go_to_the_stack(void **state)
 {
     struct bed bed = bed_new((struct nm_nic_options){0});
     struct nm_file *file = bind_to(bed.host, NR_REG_ALL_NIC, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     ask_to_forward(rx_ring(file, 0));
@@ -270,7 +270,7 @@ static void without_the_rings_flag_a_mark_means_nothing(void **state)
 {
     struct bed bed = bed_new((struct nm_nic_options){0});
     struct nm_file *file = bind_to(bed.host, NR_REG_NIC_SW, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     receive_three(file, bed.wire, 0);
@@ -287,7 +287,7 @@ static void with_the_sysctl_every_released_frame_is_forwarded(void **state)
     struct bed bed =
         bed_new_with((struct nm_host_options){.fwd = true}, (struct nm_nic_options){0}, 64);
     struct nm_file *file = bind_to(bed.host, NR_REG_NIC_SW, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     receive_three(file, bed.wire, 0);
@@ -308,7 +308,7 @@ static void marked_frames_of_the_stack_go_to_the_wire_without_a_copy(void **stat
     struct nm_file *file = bind_to(bed.host, NR_REG_NIC_SW, 0);
     struct netmap_ring *host = rx_ring(file, 1), *nic = tx_ring(file, 0);
     const uint32_t host_buffer = host->slot[1].buf_idx, nic_buffer = nic->slot[0].buf_idx;
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     ask_to_forward(host);
@@ -329,7 +329,7 @@ static void rxsync_leaves_what_goes_to_the_wire_for_the_next_txsync(void **state
 {
     struct bed bed = bed_new((struct nm_nic_options){0});
     struct nm_file *file = bind_to(bed.host, NR_REG_NIC_SW, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     ask_to_forward(rx_ring(file, 1));
@@ -349,7 +349,7 @@ static void frames_for_the_wire_fill_its_rings_in_order_and_the_rest_is_dropped(
                                   (struct nm_nic_options){.tx_rings = 2, .tx_slots = 4}, 64);
     struct nm_file *file = bind_to(bed.host, NR_REG_NIC_SW, 0);
     struct netmap_ring *host = rx_ring(file, 1);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     for (uint8_t i = 0; i < 10; i++) {
@@ -380,7 +380,7 @@ static void who_has_not_all_transmit_rings_forwards_nothing_to_the_wire(void **s
         bed_new_with((struct nm_host_options){.fwd = true}, (struct nm_nic_options){0}, 64);
     struct nm_file *nic = bind_to(bed.host, NR_REG_ALL_NIC, 0);
     struct nm_file *file = bind_to(bed.host, NR_REG_SW, 0);
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     receive_three(file, bed.stack, 1);
@@ -422,7 +422,7 @@ static void two_interfaces_lose_nothing_between_two_threads(void **state)
     struct nm_nic_options b = {.name = "b", .tx_slots = 64, .rx_slots = 64};
     const struct nmreq_register all = {.nr_mode = NR_REG_ALL_NIC};
     pthread_t thread;
-    uint32_t len;
+    uint32_t len = 0;
     int err;
 
     (void)state;
@@ -465,7 +465,7 @@ static void files_come_and_go_while_frames_do(void **state)
 {
     struct bed bed = bed_new((struct nm_nic_options){.rx_rings = 2, .tx_rings = 2});
     pthread_t threads[2];
-    uint32_t len;
+    uint32_t len = 0;
 
     (void)state;
     for (unsigned i = 0; i < 2; i++) {
