@@ -81,7 +81,7 @@ static void *receive_all(void *data)
 
     while (n < N_FRAMES && !w->error && !w->complaint) {
         for (unsigned i = 0; i < BURST; i++) {
-            frames[i] = (struct ptnet_frame){room[i], sizeof(room[i]), {0}};
+            frames[i] = (struct ptnet_frame){room[i], sizeof(expected), {0}};
         }
         unsigned done = ptnet_rx_burst(rx, frames, BURST, &w->error);
         for (unsigned i = 0; i < done && !w->complaint; i++, n++) {
