@@ -123,6 +123,7 @@ static inline int client_take(struct client *c, unsigned ring_id, void *to, uint
 {
     struct netmap_ring *ring = nm_rxring(c->nifp, ring_id);
 
+    *flags = 0;
     assert_int_equal(nm_rxsync(c->file), 0);
     if (nm_ring_space(ring) == 0) {
         return -1;
