@@ -15,11 +15,11 @@ enum { LENGTH_BYTES = 4, BUFFER_BYTES = 4 * (BACKEND_MAX_FRAME + LENGTH_BYTES) }
 
 struct stream {
     struct backend b;
-    uint8_t *in; /* [in_from, in_to): read and not yet taken */
-    size_t in_from, in_to;
-    uint8_t *out; /* [out_from, out_to): the rest of a frame that the socket took a part of */
-    size_t out_from, out_to;
+    size_t in_from, in_to;   /* of `in`: read and not yet taken */
+    size_t out_from, out_to; /* of `out`: the rest of a frame that the socket took a part of */
     GMutex out_lock;
+    uint8_t in[BUFFER_BYTES];
+    uint8_t out[LENGTH_BYTES + BACKEND_MAX_FRAME];
 };
 
 /* ---- stream: sending ---- */
@@ -182,8 +182,6 @@ static void stream_free(struct backend *b)
 
     close(b->fd);
     g_mutex_clear(&s->out_lock);
-    g_free(s->in);
-    g_free(s->out);
     g_free(b->name);
     g_free(s);
 }
@@ -273,8 +271,6 @@ struct backend *backend_stream_from_fd(int fd, GError **error)
     struct stream *s = g_new0(struct stream, 1);
     s->b = (struct backend){.ops = &ops, .name = g_strdup("stream"), .fd = fd};
     g_mutex_init(&s->out_lock);
-    s->in = g_malloc(BUFFER_BYTES);
-    s->out = g_malloc(LENGTH_BYTES + BACKEND_MAX_FRAME);
     return &s->b;
 }
 
