@@ -52,14 +52,15 @@ static uint32_t offset_in(const struct nm_kring *kring, const struct netmap_slot
 }
 
 /* Copies at most `room` bytes of a frame; returns how many. What an application got wrong in its
- * slot, or an address of indirect data that is not mapped, is an empty frame. */
+ * slot, or an address of indirect data that is not mapped or a guest's, is an empty frame. */
 static uint32_t copy_frame(const struct nm_kring *from, const struct netmap_slot *slot,
                            union nm_slot_word w, uint8_t *to, uint32_t room)
 {
     if (w.flags & NS_INDIRECT) {
         uint32_t len = MIN(w.len, room);
         uint64_t ptr = __atomic_load_n(&slot->ptr, __ATOMIC_RELAXED);
-        return nm_copyin(to, ptr, len) == 0 ? len : 0;
+        bool is_ours = !(from->flags & NKR_NO_INDIRECT);
+        return is_ours && nm_copyin(to, ptr, len) == 0 ? len : 0;
     }
     uint32_t offset = offset_in(from, slot);
     if (w.buf_idx >= from->buf_total || w.len > from->buf_size - offset)

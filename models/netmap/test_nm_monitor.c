@@ -622,6 +622,9 @@ static void indirect_data_are_copied_from_where_they_lie(void **state)
                   NS_TXMON);
     expect_frame(rx(mon, 0), 0, 0x55, NS_TXMON);
     expect_copied(&f, mon, (struct netmap_slot){own, LEN, NS_INDIRECT, 8}, 0, NS_TXMON);
+    f.port->up.krings[NM_TX][0].flags |= NKR_NO_INDIRECT; /* the application is a guest */
+    expect_copied(&f, mon, (struct netmap_slot){own, LEN, NS_INDIRECT, (uintptr_t)data}, 0,
+                  NS_TXMON);
     nm_close(mon);
     tear_down(&f);
 }
