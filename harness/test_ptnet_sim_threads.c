@@ -75,7 +75,7 @@ static void *receive_all(void *data)
 {
     struct worker *w = data;
     struct ptnet_queue *rx = ptnet_driver_rx(bed.sides[w->side].driver, w->ring);
-    uint8_t expected[2048], room[BURST][2048];
+    uint8_t expected[2048], room[BURST][2048] = {{0}};
     struct ptnet_frame frames[BURST];
     unsigned n = 0;
 
