@@ -105,6 +105,20 @@ static struct pci_device *function_of(struct session_device *dev)
     return p;
 }
 
+/* QEMU does not wait for an answer when it hands over memory; but what it says to a device comes in
+ * order, so that after an answer to an access the model has seen it all. */
+static void let_models_see_memory(struct session_machine *m)
+{
+    for (unsigned i = 0; session_machine_device(m, i); i++) {
+        struct session_device *dev = session_machine_device(m, i);
+        g_autoptr(GError) error = NULL;
+        uint64_t id;
+        if (session_device_model(dev)) {
+            check(pci_config_read(function_of(dev), 0, 2, &id, &error), error);
+        }
+    }
+}
+
 static uint64_t bar_read(struct pci_device *p, unsigned bar, uint64_t offset, unsigned width)
 {
     g_autoptr(GError) error = NULL;
@@ -353,16 +367,19 @@ static void memory_that_moves_on_the_bus_is_followed(void **state)
     struct guest_region *region = session_device_region(shared);
     struct pci_dma *dma = pci_model_dma(toy->m);
     uint64_t high = region->gpa, low = 0xe0000000;
+    let_models_see_memory(m);
     uint8_t *before = pci_dma_map(dma, high + 4096, 16);
     assert_non_null(before);
     memcpy(region->host + 4096, "the same bytes", 15);
     assert_string_equal(before, "the same bytes");
     check(pci_bar_place(s, 2, low, &error), error);
+    let_models_see_memory(m);
     assert_null(pci_dma_map(dma, high + 4096, 16));
     uint8_t *after = pci_dma_map(dma, low + 4096, 16);
     assert_string_equal(after, "the same bytes");
     assert_null(pci_dma_map(dma, low + (1 << 20) - 8, 16));
     check(pci_command(s, 0, PCI_COMMAND_MEMORY, &error), error);
+    let_models_see_memory(m);
     assert_null(pci_dma_map(dma, low, 16));
     assert_string_equal(before, "the same bytes");
     pci_dma_unmap(dma, before);
@@ -381,6 +398,7 @@ static void more_shared_memory_than_qemu_hands_over_is_refused(void **state)
         shared[i] = declare_plain(m, "ivshmem-plain,size=4K");
     }
     start(m);
+    let_models_see_memory(m);
     for (unsigned i = 0; i < G_N_ELEMENTS(shared); i++) {
         assert_true(
             pci_dma_write32(pci_model_dma(toy->m), session_device_region(shared[i])->gpa, i + 1));
@@ -673,6 +691,7 @@ static void a_killed_qemu_leaves_the_model_whole_and_it_meets_the_next(void **st
     start(m);
     struct pci_device *p = function_of(dev);
     struct pci_dma *dma = pci_model_dma(toy->m);
+    let_models_see_memory(m);
     uint8_t *ram = pci_dma_map(dma, 1 << 20, 4096);
     bar_write(p, TOY_REGISTER_BAR, 0, 4, 0x55);
     kill(qemu_pid(session_machine_qemu(m)), SIGKILL);
